@@ -87,8 +87,8 @@ def error_page(status: int, accept: str | None = None, text: str | None = None) 
     """Content type and content of an error page.
 
     `accept` is the client's Accept field, or None; `text` replaces the built-in hint. Of forms that the
-    client likes equally it gets HTML if it named HTML, as browsers do, then JSON if it named JSON, else plain text:
-    curl and most libraries accept anything and show it as it is.
+    client likes equally it gets HTML if it named HTML, as browsers do, then JSON if it named JSON, else plain
+    text: curl and most libraries accept anything and show it as it is.
     """
     form = _form(accept)
     return form, _known_page(status, form) if text is None else _content(status, form, text)

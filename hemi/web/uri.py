@@ -23,7 +23,7 @@ import ipaddress
 import re
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Literal
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 TargetForm = Literal["origin", "absolute", "asterisk", "authority"]
@@ -38,14 +38,8 @@ class BadTarget(ValueError):
     status = 400
 
 
-class Target(NamedTuple):
-    """A request target taken apart. `raw_path` is still encoded and has no query; `query` has no ``?``."""
-
-    form: TargetForm
-    scheme: str | None
-    authority: str | None
-    raw_path: bytes
-    query: str
+Target = tuple[TargetForm, str | None, str | None, bytes, str]
+"""Form, scheme, authority, path (still encoded, without the query), query (without ``?``)."""
 
 
 # Neither controls, spaces nor a fragment: no client sends "#", and servers disagree about what it cuts off.
@@ -62,12 +56,19 @@ def split_target(target: bytes) -> Target:
     Which form goes with which method is for the caller to check. The query is text in UTF-8 with
     surrogate escapes, not decoded. Raises BadTarget.
     """
+    if target.isascii():
+        text = target.decode("ascii")
+        if text[:1] == "/" and text.isprintable() and " " not in text and "#" not in text:
+            cut = text.find("?")  # 0.4 µs where the regexp takes 1.0
+            if cut < 0:
+                return "origin", None, None, target, ""
+            return "origin", None, None, target[:cut], text[cut + 1 :]
     match = _ORIGIN.fullmatch(target)
     if match is not None:
         path, query = match.groups()
-        return Target("origin", None, None, path, query.decode("utf-8", "surrogateescape") if query else "")
+        return "origin", None, None, path, query.decode("utf-8", "surrogateescape") if query else ""
     if target == b"*":
-        return Target("asterisk", None, None, b"*", "")
+        return "asterisk", None, None, b"*", ""
     match = _ABSOLUTE.fullmatch(target)
     if match is not None:
         scheme, authority, path, query = match.groups()
@@ -79,7 +80,7 @@ def split_target(target: bytes) -> Target:
     _, port = split_authority(target)
     if port is None:
         raise BadTarget("a request target must be a path, an absolute URI, * or host:port")
-    return Target("authority", None, target.decode("ascii"), b"", "")
+    return "authority", None, target.decode("ascii"), b"", ""
 
 
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -90,8 +91,10 @@ def normalise_path(raw: bytes) -> str:
 
     The result starts with ``/``, or is ``*``. Raises BadTarget.
     """
-    if b"%" not in raw and b"//" not in raw and b"/." not in raw and b"\0" not in raw and raw[:1] == b"/":
-        return raw.decode("utf-8", "surrogateescape")  # nearly every path: 0.3 µs instead of 1.5
+    if raw.isascii():
+        path = raw.decode("ascii")  # nearly every path: 0.3 µs; `in` on bytes costs three times as much
+        if "%" not in path and "//" not in path and "/." not in path and "\0" not in path and path[:1] == "/":
+            return path
     if raw == b"*":
         return "*"
     if raw[:1] != b"/":
@@ -111,10 +114,9 @@ def normalise_path(raw: bytes) -> str:
             segments.pop()
         elif piece and piece != b".":
             segments.append(piece)
-    path = b"/" + b"/".join(segments)
     if segments and pieces[-1] in (b"", b".", b".."):
-        path += b"/"
-    return path.decode("utf-8", "surrogateescape")
+        segments.append(b"")
+    return (b"/" + b"/".join(segments)).decode("utf-8", "surrogateescape")
 
 
 _PATH_SAFE = "/!$&'()*+,;=:@-._~"  # RFC 3986 §3.3: pchar and the slash
