@@ -74,9 +74,7 @@ def split_target(target: bytes) -> Target:
         scheme, authority, path, query = match.groups()
         split_authority(authority)
         text = query.decode("utf-8", "surrogateescape") if query else ""
-        return Target(
-            "absolute", scheme.decode("ascii").lower(), authority.decode("ascii"), path or b"/", text
-        )
+        return ("absolute", scheme.decode("ascii").lower(), authority.decode("ascii"), path or b"/", text)
     _, port = split_authority(target)
     if port is None:
         raise BadTarget("a request target must be a path, an absolute URI, * or host:port")
