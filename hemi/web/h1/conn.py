@@ -1,0 +1,413 @@
+"""A server's HTTP/1 connection: requests are parsed as their bytes come, and served one after another.
+
+One greenlet runs `serve` for the connection's life. The parser (llhttp through httptools) calls back while it is fed;
+the callbacks only note what they find, and complete heads queue up, so pipelining costs nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import deque
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade, HttpRequestParser
+
+from hemi.sockets import DeadlinePassed, Peer
+from hemi.web import exchange
+from hemi.web.errors import ClientGone
+from hemi.web.h1.content import Content1
+from hemi.web.h1.framing import Refusal, check_request_line, content_size, head_size, merge_fields
+from hemi.web.h1.stream import DROP_MOST, Server1Stream
+from hemi.web.request import Request
+from hemi.web.uri import BadTarget, normalise_path, split_target
+
+if TYPE_CHECKING:
+    from hemi.sockets import Channel
+    from hemi.web.server import Gate, HTTPXServer
+
+RECV_HEAD = 16384
+"""Bytes read at once while a head is expected; it bounds how many pipelined requests are parsed ahead."""
+
+TAIL = 256
+"""How much of the last read is remembered when it may end inside a method."""
+
+LINGER = 2.0
+"""Seconds that a closing connection goes on reading, so that the client can take the last answer."""
+
+_VERSIONS = {"1.1": 11, "1.0": 10}
+_METHODS = {name.encode(): name for name in "GET HEAD POST PUT DELETE OPTIONS PATCH TRACE CONNECT".split()}
+_UNKNOWN_METHOD = re.compile(rb"[\r\n]*[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32} [/*h]")
+
+
+class Server1Conn:
+    """One connection. `served` counts its requests; `until` is when it should end (monotonic seconds)."""
+
+    __slots__ = (
+        "_failure",
+        "_fields",
+        "_last",
+        "_parser",
+        "_parsing",
+        "_priming",
+        "_queue",
+        "_target",
+        "_upgrading",
+        "_window",
+        "broken",
+        "channel",
+        "gate",
+        "greenlet",
+        "idle",
+        "no_deadline",
+        "peer",
+        "scheme",
+        "served",
+        "server",
+        "tls",
+        "trusted",
+        "until",
+    )
+
+    def __init__(self, gate: Gate, channel: Channel, peer: Peer) -> None:
+        self.gate: Gate = gate
+        self.server: HTTPXServer = gate.server
+        self.channel = channel
+        self.peer = peer
+        self.tls = channel.tls
+        self.scheme = self.server.scheme_of(channel)
+        self.trusted = False
+        """The peer is a proxy whose word about its clients counts."""
+        self.greenlet: Any = None
+        self.broken = False
+        """Nothing more can be said on this connection."""
+        self.idle = False
+        """It waits for the first byte of a request."""
+        self.served = 0
+        self.until = monotonic() + self.server.keepalive_age
+        self.no_deadline = math.inf
+        self._queue: deque[Server1Stream] = deque()
+        self._parser: Any = HttpRequestParser(self)
+        self._parsing: Server1Stream | None = None
+        self._target = b""
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._last = b""
+        self._window = b""
+        self._priming = False
+        self._upgrading = False
+        self._failure: Refusal | None = None
+
+    def __repr__(self) -> str:
+        return f"<Server1Conn {self.peer.host}:{self.peer.port} {'idle' if self.idle else 'busy'} served={self.served}>"
+
+    # Serving
+
+    def serve(self) -> None:
+        """Serves requests until one side ends the connection."""
+        queue = self._queue
+        channel = self.channel
+        patience = self.server.head_timeout
+        while True:
+            while not queue:
+                if self._failure is not None:
+                    self._refuse(self._failure)
+                    return
+                if not self._receive(patience):
+                    return
+            stream = queue.popleft()
+            self.served += 1
+            exchange.run(stream, self.server)
+            content = stream.content
+            stream.conn = None
+            if self.broken:
+                return
+            if content is not None:
+                keep = stream.keep_alive and content.drop(DROP_MOST)
+                content.conn = None
+                if not keep:
+                    channel.linger(LINGER)
+                    return
+            elif not stream.keep_alive:
+                if stream.refusal is not None or queue or self._parsing is not None:
+                    channel.linger(LINGER)
+                return
+            patience = self.server.keepalive_timeout
+
+    def _receive(self, patience: float) -> bool:
+        """Waits for a request and feeds the parser. False when the connection has ended."""
+        channel = self.channel
+        channel.deadline = monotonic() + patience
+        if not self._last:
+            self.idle = True
+            try:
+                if self.gate.closing:
+                    return False
+                channel.wait_readable()
+                data = channel.recv(RECV_HEAD)
+            except (DeadlinePassed, OSError):
+                return False
+            finally:
+                self.idle = False
+                channel.deadline = math.inf
+            if not data:
+                return False
+            self.feed(data)
+            if self._queue or self._failure is not None:
+                return True
+        return self._receive_rest()
+
+    def _receive_rest(self) -> bool:
+        """Goes on with a head that came in pieces; the whole of it has `head_timeout` (slowloris)."""
+        channel = self.channel
+        channel.deadline = monotonic() + self.server.head_timeout
+        try:
+            while not self._queue and self._failure is None:
+                data = channel.recv(RECV_HEAD)
+                if not data:
+                    if self._last:
+                        self._failure = Refusal(400, "The request ends in the middle of its head.")
+                        return True
+                    return False
+                self.feed(data)
+        except DeadlinePassed:
+            self._failure = Refusal(408, "The request took too long to arrive.")
+        except OSError:
+            return False
+        finally:
+            channel.deadline = math.inf
+        return True
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answers bytes that are no request we can serve, and closes."""
+        stream = Server1Stream(self, False)
+        stream.refusal = refusal
+        request = Request(stream, 11, "", b"", [], {})
+        stream.request = request
+        self._introduce(request)
+        exchange.run(stream, self.server)
+        stream.conn = None
+        if not self.broken:
+            self.channel.linger(LINGER)
+
+    def close(self) -> None:
+        """Closes the connection. Idempotent."""
+        self._parser = None
+        self.channel.close()
+
+    # What the sweeper and the gate need
+
+    @property
+    def deadline(self) -> float:
+        """When the channel is to be cut (monotonic seconds)."""
+        return self.channel.deadline
+
+    def cut(self, now: float) -> None:
+        """Ends the wait that has taken too long."""
+        self.channel.cut(now)
+
+    # Parsing
+
+    def feed(self, data: bytes) -> None:
+        """Gives the parser what has arrived."""
+        window = self._window = self._last + data if self._last else data
+        try:
+            self._parser.feed_data(data)
+        except HttpParserUpgrade as stop:
+            self._pass_upgrade(data[stop.args[0] :])
+            return
+        except HttpParserError as error:
+            self._fail(error, window)
+            return
+        if self._parsing is not None or (window.endswith(b"\r\n\r\n") and not self._target and not self._fields):
+            self._last = b""
+        elif self._target or self._fields:
+            self._last = window
+            if len(window) > self.server.max_head_size + RECV_HEAD:
+                self._failure = self._too_large()
+        else:
+            self._last = window[-TAIL:]
+
+    def _too_large(self) -> Refusal:
+        if self._fields:
+            return Refusal(431, "The head of the request is too large.")
+        return Refusal(414, "The target of the request is too long.")
+
+    def _fail(self, error: HttpParserError, window: bytes) -> None:
+        if isinstance(error, HttpParserInvalidMethodError) and _UNKNOWN_METHOD.match(window):
+            refusal = Refusal(501, "The method is not known.")
+        elif "HTTP version" in str(error):
+            refusal = Refusal(505, "The version of HTTP is not supported.")
+        else:
+            refusal = Refusal(400, f"The request is malformed: {str(error).lower()}.")
+        if self._parsing is not None and self._parsing.content is not None:
+            self._parsing.content.refusal = refusal
+        self._failure = refusal
+
+    def _pass_upgrade(self, rest: bytes) -> None:
+        """Goes on behind a head with Upgrade, where the parser stops: to ignore the field is allowed (RFC 9110 §7.8).
+
+        The parser takes such a request for one without content. A new one is made to expect the content by a head
+        of ours that is framed alike; its callbacks are ignored.
+        """
+        self._upgrading = False
+        self._parser = HttpRequestParser(self)
+        stream = self._parsing
+        if stream is not None and stream.content is not None:
+            size = stream.content.size
+            framing = b"content-length: %d" % size if size >= 0 else b"transfer-encoding: chunked"
+            self._priming = True
+            self._parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + b"\r\n\r\n")
+        self._last = b""
+        if rest:
+            self.feed(rest)
+
+    def on_url(self, target: bytes) -> None:
+        """Takes the next piece of a target."""
+        self._target = self._target + target if self._target else target
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Takes a field, of the head or of the trailer section."""
+        self._fields.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """Queues the request, or the refusal of it."""
+        fields, self._fields = self._fields, []
+        target, self._target = self._target, b""
+        if self._priming:
+            self._priming = False
+            return
+        parser = self._parser
+        method = parser.get_method()
+        stream = Server1Stream(self, parser.should_keep_alive())
+        request = Request(
+            stream,
+            _VERSIONS.get(parser.get_http_version(), 0),
+            _METHODS.get(method) or method.decode("latin-1"),
+            target,
+            fields,
+            dict(fields),
+        )
+        stream.request = request
+        self._parsing = stream
+        self._queue.append(stream)
+        self._introduce(request)
+        try:
+            self._examine(stream, request, method)
+        except Refusal as refusal:
+            stream.refusal = refusal
+            stream.keep_alive = False
+
+    def _introduce(self, request: Request) -> None:
+        """Tells the request where it came from."""
+        request.started = monotonic()
+        request.scheme = self.scheme
+        request.src_host, request.src_port = self.peer
+        request.tls = self.tls
+
+    def _examine(self, stream: Server1Stream, request: Request, method: bytes) -> None:
+        """Checks what the parser does not, and fills the request in. Raises Refusal."""
+        server, index, fields, target = self.server, request.index, request.fields, request.target
+        window = self._window
+        if b"  " in window or b" \r\n" in window or b"\t\r\n" in window:
+            check_request_line(method, target, window)
+            request.fields = fields = [(name, value.rstrip(b" \t")) for name, value in fields]
+            request.index = index = dict(fields)
+        version = request.version
+        if not version:
+            request.version = 11
+            if self._parser.get_http_version() == "0.9":
+                raise Refusal(400, "HTTP/0.9 is not served.")
+            raise Refusal(505, "The version of HTTP is not supported.")
+        if len(index) != len(fields):
+            request.index = index = merge_fields(fields)
+        if len(target) > server.max_target_size:
+            raise Refusal(414, "The target of the request is too long.")
+        if len(fields) > server.max_fields or (
+            len(window) > server.max_head_size and head_size(target, fields) > server.max_head_size
+        ):
+            raise Refusal(431, "The head of the request is too large.")
+        if b"content-length" in index or b"transfer-encoding" in index:
+            request.content_size = size = content_size(request.method, version, index)
+            if size:
+                self._expect_content(stream, size)
+        if b"upgrade" in index and self._parser.should_upgrade():
+            self._upgrading = True
+        host = index.get(b"host")
+        if host is None:
+            if version >= 11:
+                raise Refusal(400, "The field Host is missing.")
+            host = b""
+        if target[:1] == b"/" and b"#" not in target:
+            raw_path, _, query = target.partition(b"?")
+            request.raw_path = raw_path
+            request.query_string = query.decode("utf-8", "surrogateescape") if query else ""
+            try:
+                request.path = normalise_path(raw_path)
+            except BadTarget as error:
+                raise Refusal(400, f"The target is not usable: {error}.") from error
+        else:
+            host = self._examine_target(request, host)
+        site = server.sites.get(host)
+        if site is None:
+            site = server.find_site(host)
+        request.webapp, request.authority, request.hostname, request.port = site
+        if b"expect" in index:
+            self._examine_expect(stream, version, index[b"expect"])
+        if self.trusted:
+            server.believe_proxy(request)
+        if self.tls is not None:
+            server.check_site(request, self.tls)
+
+    def _examine_target(self, request: Request, host: bytes) -> bytes:
+        """Takes apart a target that is no path. Returns the authority that counts (RFC 9112 §3.2.2)."""
+        try:
+            target = split_target(request.target)
+            request.raw_path, request.query_string = target.raw_path, target.query
+            if target.form == "authority" or request.method == "CONNECT":
+                raise Refusal(501, "Tunnels are not served here.")
+            if target.form == "asterisk":
+                if request.method != "OPTIONS":
+                    raise Refusal(400, "The target * is for OPTIONS only.")
+                request.path = "*"
+                return host
+            if target.scheme not in ("http", "https"):
+                raise Refusal(400, "The scheme of the target must be http or https.")
+            request.path = "*" if target.raw_path == b"*" else normalise_path(target.raw_path)
+        except BadTarget as error:
+            raise Refusal(400, f"The target is not usable: {error}.") from error
+        return (target.authority or "").encode("latin-1")
+
+    def _expect_content(self, stream: Server1Stream, size: int) -> None:
+        stream.content = Content1(self, size, False)
+
+    def _examine_expect(self, stream: Server1Stream, version: int, value: bytes) -> None:
+        if version < 11:
+            return
+        if value.lower() != b"100-continue":
+            raise Refusal(417, "The only known expectation is 100-continue.")
+        if stream.content is not None:
+            stream.content.expect = True
+
+    def on_body(self, data: bytes) -> None:
+        """Takes a piece of content."""
+        stream = self._parsing
+        if stream is not None and stream.content is not None:
+            stream.content.chunks.append(data)
+            stream.content.expect = False
+
+    def on_message_complete(self) -> None:
+        """Ends the content; the fields since the head are its trailers."""
+        if self._upgrading:
+            if self._parsing is not None and self._parsing.content is not None:
+                return  # of a request with Upgrade the parser reports the end before the content
+            self._upgrading = False
+        stream, self._parsing = self._parsing, None
+        if stream is not None and stream.content is not None:
+            stream.content.complete = True
+            fields, self._fields = self._fields, []
+            if fields:
+                stream.request.trailer_fields = fields
+
+
+__all__ = ["ClientGone", "Server1Conn"]

@@ -1,0 +1,80 @@
+"""Decisions about HTTP/1 messages that the parser leaves to us. Pure functions, in the order of RFC 9112.
+
+llhttp, the parser, refuses bare CR and LF, NUL, obs-fold, white space before colons, odd lengths and chunk sizes, and
+Content-Length together with Transfer-Encoding. It accepts what `check_head` refuses.
+"""
+
+from __future__ import annotations
+
+from hemi.web.fields import SINGLETONS
+
+BODYLESS = frozenset({"TRACE"})
+"""Methods whose requests must not have content (RFC 9110 §9.3.8)."""
+
+
+class Refusal(Exception):
+    """A request that is not served: the status to answer with, and what is wrong with it. Never forwarded."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(f"{status} {text}")
+        self.status = status
+        self.text = text
+
+
+def merge_fields(fields: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """The index of fields in which some name repeats: lists are joined by commas (RFC 9110 §5.3), cookies by
+    semicolons (RFC 6265 §5.4). Raises Refusal for a repeated field that must stand alone."""
+    index: dict[bytes, bytes] = {}
+    for name, value in fields:
+        if name not in index:
+            index[name] = value
+        elif name in SINGLETONS:
+            raise Refusal(400, f"The field {name.decode()} is repeated.")
+        else:
+            index[name] += (b"; " if name == b"cookie" else b", ") + value
+    return index
+
+
+def content_size(method: str, version: int, index: dict[bytes, bytes]) -> int:
+    """The size of a request's content in bytes, -1 when it is chunked (RFC 9112 §6.3). Raises Refusal."""
+    coding = index.get(b"transfer-encoding")
+    if coding is not None:
+        if version < 11:
+            raise Refusal(400, "HTTP/1.0 has no Transfer-Encoding.")
+        if b"content-length" in index:
+            raise Refusal(400, "There is both a Transfer-Encoding and a Content-Length.")
+        coding = coding.lower()
+        if coding != b"chunked":
+            if not coding.endswith(b"chunked"):
+                raise Refusal(400, "The last transfer coding must be chunked.")
+            raise Refusal(501, "The only known transfer coding is chunked.")
+        size = -1
+    else:
+        length = index.get(b"content-length")
+        if length is None:
+            return 0
+        if not length.isdigit():
+            raise Refusal(400, "Content-Length must be a number of bytes.")
+        size = int(length)
+    if size and method in BODYLESS:
+        raise Refusal(400, f"A {method} request has no content.")
+    return size
+
+
+def check_request_line(method: bytes, target: bytes, head: bytes) -> None:
+    """Refuses a request line with doubled spaces, which the parser lets pass (RFC 9112 §3: one SP).
+
+    Called only when some doubled space was seen in `head`, the bytes that hold the line: between two spaces a
+    proxy and a server could read different targets.
+    """
+    line = method + b" " + target + b" HTTP/"
+    at = head.find(line)
+    while at > 0 and head[at - 1 : at] != b"\n":
+        at = head.find(line, at + 1)
+    if at < 0:
+        raise Refusal(400, "The parts of the request line must be separated by one space.")
+
+
+def head_size(target: bytes, fields: list[tuple[bytes, bytes]]) -> int:
+    """The size of a head in bytes, as it would be written plainly."""
+    return len(target) + 16 + sum(len(name) + len(value) + 4 for name, value in fields)

@@ -1,0 +1,248 @@
+"""One exchange on an HTTP/1 connection: framing of the response (RFC 9112 §6), in as few writes as possible."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hemi.web.errors import ClientGone
+from hemi.web.response import content_type_line
+from hemi.web.statuses import NO_CONTENT, STATUS_LINES
+
+if TYPE_CHECKING:
+    from hemi.web.h1.conn import Server1Conn
+    from hemi.web.h1.content import Content1
+    from hemi.web.h1.framing import Refusal
+    from hemi.web.request import Request
+    from hemi.web.response import Response
+
+GATHER = 16384
+"""Content up to this size is copied behind its head for one send; more goes out from where it lies."""
+
+DROP_MOST = 262144
+"""How much unread content is read and dropped to keep a connection; with more it is closed."""
+
+
+class LengthMismatch(RuntimeError):
+    """The handlet sent more or less content than it had promised by Content-Length."""
+
+
+class Server1Stream:
+    """See `hemi.web.stream.ServerStream` for the verbs."""
+
+    __slots__ = ("chunked", "conn", "content", "done", "head", "keep_alive", "left", "quiet", "refusal", "request", "response")
+
+    has_trailers = True
+    has_informational = True
+
+    request: Request
+    response: Response
+
+    def __init__(self, conn: Server1Conn, keep_alive: bool) -> None:
+        self.conn: Server1Conn | None = conn
+        self.keep_alive = keep_alive
+        self.content: Content1 | None = None
+        self.refusal: Refusal | None = None
+        self.head = b""
+        """The head while it waits for the first content."""
+        self.chunked = False
+        self.left = -1
+        """Bytes of the promised content that have not been sent yet; -1 without a promise."""
+        self.quiet = False
+        """Nothing follows the head, whatever the handlet sends."""
+        self.done = False
+        """The response has gone out to its end."""
+
+    def __repr__(self) -> str:
+        return f"<Server1Stream {'done' if self.done else 'open'} left={self.left}>"
+
+    def read(self, size: int) -> bytes:
+        """Returns the next 1 to `size` bytes of the content, b"" at its end."""
+        return self.content.read(size) if self.content is not None else b""
+
+    # Head
+
+    def _make_head(self, resp: Response) -> bytes:
+        conn = self.conn
+        if conn is None or self.done or resp.is_sent:
+            raise ClientGone("the exchange has ended")
+        resp.is_sent = True
+        self.response = resp
+        status, size, request = resp.status, resp.content_size, self.request
+        server = conn.server
+        if request.method == "HEAD":
+            self.quiet = True
+        if status in NO_CONTENT:
+            self.quiet = True
+            framing = b""
+        elif size >= 0:
+            framing = b"content-length: %d\r\n" % size
+        elif request.version >= 11:
+            framing = b"transfer-encoding: chunked\r\n"
+            self.chunked = not self.quiet
+        else:
+            framing = b""
+            self.keep_alive = self.keep_alive and self.quiet
+        if self.keep_alive and (
+            resp.close
+            or server.closing
+            or conn.served >= server.keepalive_requests
+            or request.started > conn.until
+            or (self.content is not None and not self.content.droppable(DROP_MOST))
+        ):
+            self.keep_alive = False
+        if not self.keep_alive:
+            framing += b"connection: close\r\n"
+        elif request.version < 11:
+            framing += b"connection: keep-alive\r\n"
+        if resp.fields:
+            framing += b"".join([b"%b: %b\r\n" % field for field in resp.fields])
+        return b"%b%b%b%b%b%b\r\n" % (
+            STATUS_LINES[status],
+            server.head_lines,
+            b"" if resp.has_date else server.clock.date_line,
+            content_type_line(resp.content_type) if resp.content_type else b"",
+            resp.lines,
+            framing,
+        )
+
+    def send_informational(self, status: int, fields: list[tuple[bytes, bytes]]) -> None:
+        """Sends a 1xx response; HTTP/1.0 clients do not know them (RFC 9110 §15.2)."""
+        if self.request.version >= 11 and not self.done:
+            self._send(STATUS_LINES[status] + b"".join([b"%b: %b\r\n" % field for field in fields]) + b"\r\n")
+
+    def send_whole(self, resp: Response, content: bytes) -> None:
+        """Sends head and content in one write where they are small."""
+        if resp.content_size < 0 or content or not self.request.method == "HEAD":
+            resp.content_size = len(content)
+        head = self._make_head(resp)
+        self.done = True
+        if self.quiet:
+            content = b""
+        resp.bytes_sent = len(content)
+        try:
+            if len(content) <= GATHER:
+                self.conn.channel.send(head + content)  # type: ignore[union-attr]
+            else:
+                self.conn.channel.send_pieces([head, content])  # type: ignore[union-attr]
+        except OSError as error:
+            self._lost(error)
+
+    def send_head(self, resp: Response) -> None:
+        """Readies the head. Without a known size the content is chunked, or for HTTP/1.0 ends with the connection."""
+        self.head = self._make_head(resp)
+        self.left = -1 if self.quiet else resp.content_size
+
+    def flush(self) -> None:
+        """Sends the head now if it has not gone out yet."""
+        if self.head:
+            self._send(b"")
+
+    # Content
+
+    def send_data(self, data: bytes, last: bool = False) -> None:
+        """Sends a piece of the content. Raises LengthMismatch for what is more than promised, which is cut off."""
+        if self.done:
+            raise ClientGone("the response has ended")
+        if self.quiet:
+            data = b""
+        size = len(data)
+        if self.chunked:
+            if size:
+                data = b"%x\r\n%b\r\n%b" % (size, data, b"0\r\n\r\n" if last else b"")
+            elif last:
+                data = b"0\r\n\r\n"
+            self.done = last
+        elif self.left >= 0:
+            if size > self.left:
+                self._overrun(data)
+            self.left -= size
+        if data or (last and self.head):
+            self._send(data)
+        self.response.bytes_sent += size
+        if last:
+            self.finish()
+
+    def _overrun(self, data: bytes) -> None:
+        promised, self.keep_alive = self.response.content_size, False
+        data = data[: self.left]
+        self.left = 0
+        self._send(data)
+        self.response.bytes_sent += len(data)
+        self.finish()
+        raise LengthMismatch(f"more content was sent than the Content-Length of {promised} bytes")
+
+    def send_file(self, file: int, start: int, size: int, last: bool = False) -> None:
+        """Sends a part of an open file as a piece of the content, by sendfile(2) where the channel can."""
+        if self.done:
+            raise ClientGone("the response has ended")
+        if self.quiet:
+            size = 0
+        if not self.chunked and 0 <= self.left < size:
+            raise LengthMismatch(f"the file is larger than the Content-Length of {self.response.content_size} bytes")
+        conn = self.conn
+        if conn is None:
+            raise ClientGone("the exchange has ended")
+        if size and self.chunked:
+            self._send(b"%x\r\n" % size)
+        elif self.head:
+            self._send(b"", more=True)
+        try:
+            conn.channel.send_file(file, start, size)
+        except OSError as error:
+            self._lost(error)
+        if size and self.chunked:
+            self._send(b"\r\n")
+        if self.left >= 0:
+            self.left -= size
+        self.response.bytes_sent += size
+        if last:
+            self.finish()
+
+    def send_trailers(self, fields: list[tuple[bytes, bytes]]) -> None:
+        """Ends the message; the fields go behind a chunked content (RFC 9112 §7.1.2) and are dropped behind another."""
+        if self.chunked and not self.done:
+            self._send(b"0\r\n" + b"".join([b"%b: %b\r\n" % field for field in fields]) + b"\r\n")
+            self.done = True
+        self.finish()
+
+    def finish(self) -> None:
+        """Ends the message. Raises LengthMismatch when less was sent than promised: the connection is then reset."""
+        if self.done:
+            return
+        self.done = True
+        if self.left > 0:
+            missing = self.left
+            self.abort()
+            raise LengthMismatch(f"{missing} bytes of the promised content are missing")
+        if self.chunked:
+            self._send(b"0\r\n\r\n")
+        elif self.head:
+            self._send(b"")
+
+    def abort(self) -> None:
+        """Resets the connection, so that the client can't take the message for a whole one."""
+        self.done = True
+        self.keep_alive = False
+        conn = self.conn
+        if conn is not None:
+            conn.broken = True
+            conn.channel.reset()
+
+    def _send(self, data: bytes, more: bool = False) -> None:
+        conn = self.conn
+        if conn is None:
+            raise ClientGone("the exchange has ended")
+        head, self.head = self.head, b""
+        try:
+            if head and len(data) > GATHER:
+                conn.channel.send_pieces([head, data])
+            else:
+                conn.channel.send(head + data if head else data, more)
+        except OSError as error:
+            self._lost(error)
+
+    def _lost(self, error: OSError) -> None:
+        self.keep_alive = False
+        if self.conn is not None:
+            self.conn.broken = True
+        raise ClientGone(str(error)) from error
