@@ -213,9 +213,11 @@ def _canonical_ipv6(text: str) -> str:
     if "%" in text:
         raise BadTarget(f"an IPv6 address must not have a zone: {text!r}")
     try:
-        return ipaddress.IPv6Address(text).compressed
+        address = ipaddress.IPv6Address(text)
     except ValueError:
         raise BadTarget(f"not an IPv6 address: {text!r}") from None
+    mapped = address.ipv4_mapped  # str() shows it differently from Python 3.13 on
+    return address.compressed if mapped is None else f"::ffff:{mapped}"
 
 
 def _parse_port(text: str, authority: str) -> int:
