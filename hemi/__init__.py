@@ -1,7 +1,7 @@
 """Hemi: an engine for web servers, proxies and RPC servers.
 
-Exports are lazy, so that programs which need little of Hemi (the leader, a control client) load little of it: importing
-`hemi` imports neither gevent nor the engine.
+Exports are lazy, so that programs which need little of Hemi (the leader, a control client) load little of it:
+importing `hemi` imports neither gevent nor the engine.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _EXPORTS = {
     "Stage": "stage",
 }
 
-__all__ = ["__version__", *sorted(_EXPORTS)]  # noqa: PLE0604 (the names are resolved by __getattr__)
+__all__ = ["__version__", *sorted(_EXPORTS)]
 
 
 def __getattr__(name: str) -> Any:

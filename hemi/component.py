@@ -1,16 +1,17 @@
 """Components: what a configuration can name. Their declarations, their registry, their verbs.
 
-A property is declared once, on the class, and the declaration moves off the class into a table; `configure` sets plain
-instance attributes, so that reading one on the hot path costs nothing.
+A property is declared once, on the class, and the declaration moves off the class into a table; `configure`
+sets plain instance attributes, so that reading one on the hot path costs nothing.
 
     class Static(Handlet, sign="static"):
         \"""Serves the files below web_root.\"""
 
         max_cached: Size = prop("64K", "The largest file kept in memory.", least="1K", most="1M")
 
-The name in a configuration is the attribute's, without a trailing underscore (`if_` is written `if`). A value is looked
-up on the component itself, then on its parents, up to the stage, then in the declaration. A parent's own property of the
-same name counts only when it is of the same kind: `webapps:` of a stage is not inherited by a server's list of names.
+The name in a configuration is the attribute's, without a trailing underscore (`if_` is written `if`). A value
+is looked up on the component itself, then on its parents, up to the stage, then in the declaration. A
+parent's own property of the same name counts only when it is of the same kind: `webapps:` of a stage is not
+inherited by a server's list of names.
 """
 
 from __future__ import annotations
@@ -99,7 +100,9 @@ class Prop:
         except BugError as error:
             raise BugError(f"{self.owner.__qualname__}.{self.attribute}: {error}") from None
         except Exception as error:
-            raise BugError(f"{self.owner.__qualname__}.{self.attribute}: cannot read the annotation: {error}") from error
+            raise BugError(
+                f"{self.owner.__qualname__}.{self.attribute}: cannot read the annotation: {error}"
+            ) from error
         if self.default is None and not isinstance(kind, OptionalKind):
             kind = OptionalKind(kind)
         return kind
@@ -127,12 +130,15 @@ class _Names(Mapping[str, Any]):
         return len(self._module)
 
 
-def prop(default: Any = REQUIRED, doc: str = "", *, least: Any = None, most: Any = None, inherit: bool = True) -> Any:
+def prop(
+    default: Any = REQUIRED, doc: str = "", *, least: Any = None, most: Any = None, inherit: bool = True
+) -> Any:
     """Declares a property.
 
-    `default`, `least` and `most` are spelled as in a configuration ("64K"); without a default the property is required,
-    with None it may be missing. The limits are of the value of numbers, and of the length of texts, lists and mappings.
-    Without `inherit`, values of parents do not count: for what identifies a component, such as an address.
+    `default`, `least` and `most` are spelled as in a configuration ("64K"); without a default the property is
+    required, with None it may be missing. The limits are of the value of numbers, and of the length of texts,
+    lists and mappings. Without `inherit`, values of parents do not count: for what identifies a component,
+    such as an address.
     """
     return Prop(default, doc, least, most, inherit)
 
@@ -172,8 +178,9 @@ def cache() -> dict[Any, Any]:
 class Component:
     """The base of all components.
 
-    Class keywords: `sign`, the type in a configuration, makes the class usable there; `kind` declares a new kind, whose
-    components share this class; `nested` says that the kind lives inside others instead of in a section of the stage.
+    Class keywords: `sign`, the type in a configuration, makes the class usable there; `kind` declares a new
+    kind, whose components share this class; `nested` says that the kind lives inside others instead of in a
+    section of the stage.
     """
 
     sign: ClassVar[str] = ""
@@ -187,18 +194,23 @@ class Component:
     place: Place | None
     stage: Stage
 
-    def __init_subclass__(cls, *, sign: str = "", kind: str = "", nested: bool = False, **keywords: Any) -> None:
+    def __init_subclass__(
+        cls, *, sign: str = "", kind: str = "", nested: bool = False, **keywords: Any
+    ) -> None:
         super().__init_subclass__(**keywords)
         cls.sign = sign
         if kind:
             if not nested and kind not in STAGE_KINDS and kind != "stages":
                 raise BugError(f"{cls.__qualname__}: there is no kind {kind!r} in the stage's list of kinds")
-            if kind in _bases and kind != "fixtures":  # fixtures have nothing in common but being one each
-                raise BugError(f"kind {kind!r} is declared by both {_full(_bases[kind])} and {_full(cls)}")
+            other = _bases.setdefault(kind, cls)
+            if _full(other) == _full(cls):
+                _bases[kind] = cls
+            elif kind != "fixtures":  # these have nothing in common but being one each
+                raise BugError(f"kind {kind!r} is declared by both {_full(other)} and {_full(cls)}")
             cls.kind, cls.nested = kind, nested
-            _bases.setdefault(kind, cls)
         _declare(cls)
-        _classes.setdefault(cls.__name__, cls)
+        if _full(_classes.setdefault(cls.__name__, cls)) == _full(cls):
+            _classes[cls.__name__] = cls
         if sign:
             _register(cls)
         for one in _caches:
@@ -230,12 +242,12 @@ class Component:
 
     @final
     def configure(self, loading: Any) -> None:
-        """Sets an attribute for each property. Pure; `loading` is hemi.config's, and collects the problems."""
+        """Sets an attribute for each property. Pure; `loading` collects the problems."""
         for declared in self.props().values():
             loading.configure(self, declared)
 
     def check(self) -> Iterator[str | tuple[str, str]]:
-        """Yields problems across properties: a message, or a property's name and a message that goes on after it."""
+        """Yields problems across properties: a message, or a property's name and "must be …"."""
         return iter(())
 
     def prepare(self) -> None:
@@ -245,7 +257,8 @@ class Component:
         """Goes to work."""
 
     def stop(self, deadline: float) -> None:
-        """Takes no new work, finishes the current until `deadline` (time.monotonic() seconds), releases everything.
+        """Takes no new work, finishes the current until `deadline` (time.monotonic() seconds), releases
+        everything.
 
         Idempotent, and legal in every state: prepare may have failed half-way.
         """
@@ -262,9 +275,13 @@ def _full(cls: type) -> str:
 def _register(cls: type[Component]) -> None:
     if not cls.kind:
         raise BugError(f"{_full(cls)} has the sign {cls.sign!r}, but no kind")
-    other = _registry.setdefault(cls.kind, {}).setdefault(cls.sign, cls)
-    if other is not cls:
-        raise BugError(f"sign {cls.sign!r} within {cls.kind} is declared by both {_full(other)} and {_full(cls)}")
+    table = _registry.setdefault(cls.kind, {})
+    other = table.get(cls.sign, cls)
+    if _full(other) != _full(cls):  # the same again is a module that is imported anew, after it failed
+        raise BugError(
+            f"sign {cls.sign!r} within {cls.kind} is declared by both {_full(other)} and {_full(cls)}"
+        )
+    table[cls.sign] = cls
 
 
 def _declare(cls: type[Component]) -> None:

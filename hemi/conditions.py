@@ -3,17 +3,18 @@
     $path ^= ("/api/", "/v1/") and not ($method == "TRACE")
     $src_host in ("10.0.0.0/8", "::1") or $path -f
 
-A comparison is `$name OP pattern`. A pattern is a quoted text, a number, true or false, or a list of these in parentheses:
-one that matches is enough, and for a negated operator none may match. Inside of quotes, \\" \\' \\\\ \\n \\t stand for
-themselves, and any other backslash is kept, so that regular expressions read as they are.
+A comparison is `$name OP pattern`. A pattern is a quoted text, a number, true or false, or a list of these in
+parentheses: one that matches is enough, and for a negated operator none may match. Inside of quotes, \\" \\'
+\\\\ \\n \\t stand for themselves, and any other backslash is kept, so that regular expressions read as they
+are.
 
     == ^= $= *= ~=     equal, prefix, suffix, contains, regular expression; negated != !^ !$ !* !~
     in, not in         an address against networks
     -f -d -e           a file, a folder, either, at $path; the web root itself does not count
     -D -E              the same, the web root included; !f !d !e are the negations of -f, -D, -E
 
-`not` binds closer than `and`, `and` closer than `or`. In a template, `$name` is the variable and `$$` a dollar sign;
-`$(name)` may be written where letters follow.
+`not` binds closer than `and`, `and` closer than `or`. In a template, `$name` is the variable and `$$` a
+dollar sign; `$(name)` may be written where letters follow.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ class ConditionError(ValueError):
 class Scope:
     """The variables that a condition or template may use.
 
-    An expression is Python, speaks of its subject as `s`, and gives a str. The expression of a prefix has {name!r} where
-    the rest of the variable's name goes: "header_" -> "s.header_text({name!r})".
+    An expression is Python, speaks of its subject as `s`, and gives a str. The expression of a prefix has
+    {name!r} where the rest of the variable's name goes: "header_" -> "s.header_text({name!r})".
     """
 
     name: str
@@ -175,7 +176,13 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _ESCAPES = {'\\"': '"', "\\'": "'", "\\\\": "\\", "\\n": "\n", "\\t": "\t"}
-_HINTS = {"&": 'write "and"', "|": 'write "or"', "!": 'write "not"', '"': "a quote is not closed", "'": "a quote is not closed"}
+_HINTS = {
+    "&": 'write "and"',
+    "|": 'write "or"',
+    "!": 'write "not"',
+    '"': "a quote is not closed",
+    "'": "a quote is not closed",
+}
 _FILE_TESTS = {"-f", "-d", "-e", "-D", "-E", "!f", "!d", "!e"}
 
 

@@ -1,7 +1,8 @@
-"""From given values to a stage: components are made, configured and checked; all problems are found and raised together.
+"""From given values to a stage: components are made, configured and checked; all problems are found and
+raised together.
 
-Loading does not need gevent, starts nothing and opens nothing but the files of the configuration (and those that it names
-to be tested, such as certificates).
+Loading does not need gevent, starts nothing and opens nothing but the files of the configuration (and those
+that it names to be tested, such as certificates).
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from typing import Any
 
 from hemi import component as registry
 from hemi.component import Component, Prop
+from hemi.effective import effective
 from hemi.errors import BugError, ConfigError, Place, Problem
 from hemi.expand import expand
-from hemi.source import Dirs, Given, Reader, from_data
+from hemi.source import Dirs, Given, Reader, SourceError, from_data
 from hemi.stage import Stage
 from hemi.values import NamedKind, Wrong, named, spelled, suggestion
 
-__all__ = ["Dirs", "load_file", "load_mapping", "load_text"]
+__all__ = ["Dirs", "effective", "load_file", "load_mapping", "load_text"]
 
 _NAME = re.compile(r"[\w.-]{1,80}")
 
@@ -37,7 +39,12 @@ def load_text(text: str, dirs: Dirs, name: str = "<text>", *, debug: int = 0) ->
 
 def load_mapping(mapping: dict[str, Any], dirs: Dirs, *, debug: int = 0) -> Stage:
     """Loads a configuration that is Python data, for embedding programs and tests."""
-    return _load(Reader(), from_data(mapping), "", dirs, debug)
+    reader = Reader()
+    try:
+        root = from_data(mapping)
+    except SourceError as error:
+        raise ConfigError([Problem(None, "", error.message)]) from None
+    return _load(reader, root, "", dirs, debug)
 
 
 def _load(reader: Reader, root: Given | None, path: str, dirs: Dirs, debug: int) -> Stage:
@@ -65,7 +72,7 @@ def _sorted(problems: list[Problem]) -> list[Problem]:
 
 
 class _Loading:
-    """One load: makes the components of a stage, and configures them when all that can be referred to are there."""
+    """One load: makes the components of a stage, and configures them when all that have names are there."""
 
     def __init__(self, dirs: Dirs, debug: int, problems: list[Problem]) -> None:
         self.dirs = dirs
@@ -90,6 +97,7 @@ class _Loading:
             component.configure(self)
             ready.append(component)
         for component in ready:
+            self._check_unused(component)
             self._check(component)
         if not self.problems:
             stage.open_log()
@@ -104,7 +112,9 @@ class _Loading:
 
     # Making components
 
-    def make(self, cls: type[Component], given: Given, name: str, parent: Component, place: Place | None) -> Component:
+    def make(
+        self, cls: type[Component], given: Given, name: str, parent: Component, place: Place | None
+    ) -> Component:
         component = cls(name, parent, place)
         parent._parts.append(component)
         self._adopt(component, given)
@@ -138,7 +148,11 @@ class _Loading:
             place = given.key_place(name)
             label = f"{kind.word} {spelled(name)}"
             if not _NAME.fullmatch(name):
-                self.problem(place, owner.label, f"{declared.name} must have names of letters, digits, _ . and -, not {spelled(name)}")
+                self.problem(
+                    place,
+                    owner.label,
+                    f"{declared.name} must have names of letters, digits, _ . and -, not {spelled(name)}",
+                )
             cls = self.choose(kind.base, item, label)
             if cls is None:
                 self.broken.add((kind.base.kind, name))
@@ -146,7 +160,7 @@ class _Loading:
                 table[name] = self.make(cls, _mapping(item), name, owner, place)
 
     def choose(self, base: type[Component], given: Given, label: str) -> type[Component] | None:
-        """The class that a mapping means, by its `type`, or because there is only one; reports when there is none."""
+        """The class that a mapping means, by its `type` or because there is only one, or None."""
         if given.value is not None and not isinstance(given.value, dict):
             self.problem(given.place, label, f"must be a mapping, not {named(given)}")
             return None
@@ -188,7 +202,9 @@ class _Loading:
             setattr(component, declared.attribute, value)
         except Wrong as wrong:
             if given is None and not declared.kind.bases():
-                raise BugError(f"{declared.owner.__qualname__}.{declared.attribute} has a bad default: {wrong}") from None
+                raise BugError(
+                    f"{declared.owner.__qualname__}.{declared.attribute} has a bad default: {wrong}"
+                ) from None
             for item, message in wrong.problems:
                 self.problem(item.place or component.place, component.label, f"{declared.name} {message}")
 
@@ -217,6 +233,8 @@ class _Loading:
             return
         least, most = (self._limit(declared, limit, context) for limit in (declared.least, declared.most))
         measured = len(value) if kind.measure == "length" else value
+        if not isinstance(measured, (int, float)):
+            return  # "auto" where a number or a word may stand
         if (least is None or measured >= least) and (most is None or measured <= most):
             return
         span = describe_limits(declared)
@@ -228,7 +246,28 @@ class _Loading:
         try:
             return declared.bare_kind.parse(from_data(limit), context)
         except Wrong as wrong:
-            raise BugError(f"{declared.owner.__qualname__}.{declared.attribute} has a bad limit: {wrong}") from None
+            raise BugError(
+                f"{declared.owner.__qualname__}.{declared.attribute} has a bad limit: {wrong}"
+            ) from None
+
+    def _check_unused(self, component: Component) -> None:
+        """Checks the values for components inside of this one when there happens to be none."""
+        own, inherited = component.props(), registry.inheritable(type(component))
+        for name, given in component._given.value.items():
+            if name in own or name not in inherited or id(given) in self.used:
+                continue
+            problems: list[tuple[Given, str]] = []
+            for declared in inherited[name]:
+                context = _Context(self, component, component, declared)
+                try:
+                    if not (isinstance(given.value, dict) and declared.kind.bases()):
+                        self._check_limits(declared, given, declared.kind.parse(given, context), context)
+                    break
+                except Wrong as wrong:
+                    problems += wrong.problems
+            else:
+                for item, message in problems[:1]:
+                    self.problem(item.place, component.label, f"{name} {message}")
 
     def _check(self, component: Component) -> None:
         try:
@@ -239,7 +278,9 @@ class _Loading:
                 self.problem(place, component.label, f"{name} {message}".lstrip())
         except Exception as error:
             if not self.problems:  # otherwise it is about attributes that could not be set
-                self.problem(component.place, component.label, f"cannot be checked: {type(error).__name__}: {error}")
+                self.problem(
+                    component.place, component.label, f"cannot be checked: {type(error).__name__}: {error}"
+                )
 
 
 class _Context:
@@ -285,7 +326,9 @@ class _Context:
             if cls is None or not issubclass(cls, base):
                 known = [one.sign for one in registry.concrete(base)]
                 near = suggestion(sign, [*known, *self.component_names(base)])
-                raise Wrong((mark, f"must be the sign or name of one of the {base.kind}, not {spelled(sign)}{near}"))
+                raise Wrong(
+                    (mark, f"must be the sign or name of one of the {base.kind}, not {spelled(sign)}{near}")
+                )
         return self._loading.make(cls, _mapping(given), "", self._owner, mark.place) if cls else None
 
     def find_component(self, base: type[Component], name: str) -> Component | None:
@@ -325,6 +368,6 @@ def _mapping(given: Given) -> Given:
 
 
 def _either(words: list[str]) -> str:
-    return " or ".join(filter(None, (", ".join(words[:-1]), words[-1]))) if words else "nothing, none is known"
-
-
+    return (
+        " or ".join(filter(None, (", ".join(words[:-1]), words[-1]))) if words else "nothing, none is known"
+    )

@@ -1,7 +1,7 @@
 """Places, problems and the exceptions that end a program with a known exit code.
 
-Exit codes are part of the interface between a leader and its workers: 10 stopped, 11 crashed, 20 a bug, 21 a wrong
-configuration or command line, 22 an environment that does not let us run. An exception knows its own.
+Exit codes are part of the interface between a leader and its workers: 10 stopped, 11 crashed, 20 a bug, 21 a
+wrong configuration or command line, 22 an environment that does not let us run. An exception knows its own.
 """
 
 from __future__ import annotations

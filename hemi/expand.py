@@ -1,10 +1,13 @@
-"""Includes, constants, `${…}` and extensions: what happens to a tree of given values before components are made of it.
+"""Includes, constants, `${…}` and extensions: what happens to a tree of given values before components are
+made of it.
 
-- `include: [sites/*.yaml]` splices files into the mapping where it stands: at the top, in a section, or in a named
-  component. Relative paths start at the directory of the file. Sections merge by name; any other key is written once.
+- `include: [sites/*.yaml]` splices files into the mapping where it stands: at the top, in a section, or in a
+  named component. Relative paths start at the directory of the file. Sections merge by name; any other key is
+  written once.
 - `constants: {name: value}` at the top makes `${name}`; `${top_dir} ${log_dir} ${tmp_dir} ${var_dir}` and
   `${env:NAME}`, `${env:NAME:-default}` are always there. `$${` stands for `${` itself.
-- A text that is unquoted, or nothing but one `${…}`, is read again after the replacement: `${env:PORT:-3080}` is a number.
+- A text that is unquoted, or nothing but one `${…}`, is read again after the replacement: `${env:PORT:-3080}`
+  is a number.
 """
 
 from __future__ import annotations
@@ -50,10 +53,13 @@ class _Includes:
         self._files = 0
 
     def splice(self, given: Given, path: str, level: int, above: tuple[str, ...]) -> None:
-        """Splices the files into a mapping (0: the top, 1: a section, 2: a named component) and what is inside of it."""
+        """Splices files into a mapping and into those inside of it.
+
+        `level` is 0 for the top, 1 for a section, 2 for a named component; `above` are the files around.
+        """
         if not isinstance(given.value, dict):
             return
-        above = above or (os.path.abspath(path),)
+        above = above or (os.path.realpath(path),)
         include = given.value.get("include")
         if include is not None and not isinstance(include.value, dict):
             del given.value["include"]
@@ -73,14 +79,22 @@ class _Includes:
                 continue
             pattern = os.path.join(base, item.value)
             if glob.has_magic(pattern):
-                yield from ((file, item.place) for file in sorted(glob.glob(pattern)) if os.path.isfile(file))
+                yield from (
+                    (file, item.place)
+                    for file in sorted(glob.glob(pattern, recursive=True))
+                    if os.path.isfile(file)
+                )
             else:
                 yield pattern, item.place
 
-    def _splice_file(self, given: Given, file: str, place: Place | None, level: int, above: tuple[str, ...]) -> None:
-        identity = os.path.abspath(file)
+    def _splice_file(
+        self, given: Given, file: str, place: Place | None, level: int, above: tuple[str, ...]
+    ) -> None:
+        identity = os.path.realpath(file)
         if identity in above:
-            self._reader.problem(place, f"include must not go round in circles: {spelled(file)} includes itself")
+            self._reader.problem(
+                place, f"include must not go round in circles: {spelled(file)} includes itself"
+            )
             return
         self._files += 1
         if self._files > MAX_FILES:
@@ -109,7 +123,9 @@ class _Includes:
                     self._merge(mine, value, level + 1)
             else:
                 place = given.key_place(key)
-                self._reader.problem(part.key_place(key), f'"{key}" must be written once, it is already at {place}')
+                self._reader.problem(
+                    part.key_place(key), f'"{key}" must be written once, it is already at {place}'
+                )
 
     def _may_merge(self, key: str, mine: Given, value: Given) -> bool:
         if key in _SECTIONS or key == "constants":
@@ -125,15 +141,19 @@ class _Variables:
         self._texts = {f"{name}_dir": value for name, value in dirs._asdict().items()}
 
     def replace(self, given: Given, constants: Given | None) -> None:
-        """Replaces in a whole tree; the constants first, in order, so that a later one can use an earlier one."""
+        """Replaces in a whole tree; the constants first, in order: a later one can use an earlier one."""
         if constants is not None and isinstance(constants.value, dict):
             for name, constant in constants.value.items():
                 self.replace(constant, None)
                 place = constants.key_place(name)
                 if not re.fullmatch(r"[A-Za-z_]\w*", name) or name in self._texts:
-                    self._reader.problem(place, f"constants must have new names of letters, digits and _, not {spelled(name)}")
+                    self._reader.problem(
+                        place, f"constants must have new names of letters, digits and _, not {spelled(name)}"
+                    )
                 elif isinstance(constant.value, (list, dict)):
-                    self._reader.problem(constant.place, f'constants "{name}" must be one value, not {named(constant)}')
+                    self._reader.problem(
+                        constant.place, f'constants "{name}" must be one value, not {named(constant)}'
+                    )
                 else:
                     self._texts[name] = constant.text if constant.text is not None else _text(constant.value)
         for item in _scalars(given):
@@ -148,7 +168,9 @@ class _Variables:
             self._reader.problem(given.place, str(error.args[0]))
             return
         if len(replaced) > MAX_TEXT:
-            self._reader.problem(given.place, f"must have at most {MAX_TEXT} characters after ${{…}} is replaced")
+            self._reader.problem(
+                given.place, f"must have at most {MAX_TEXT} characters after ${{…}} is replaced"
+            )
             return
         given.value = replaced
         whole = _VARIABLE.fullmatch(text)
@@ -192,7 +214,7 @@ def _text(value: Any) -> str:
 
 
 def _import_all(given: Given, reader: Reader, dirs: Dirs) -> None:
-    """Imports the modules of `extensions`; what a component must know of them it knows by their registering."""
+    """Imports the modules of `extensions`: defining components registers them."""
     if dirs.top not in sys.path:
         sys.path.insert(0, dirs.top)
     for item in given.value if isinstance(given.value, list) else [given]:
@@ -203,11 +225,13 @@ def _import_all(given: Given, reader: Reader, dirs: Dirs) -> None:
         try:
             importlib.import_module(name)
         except (Exception, SystemExit) as error:
-            last = traceback.format_exception_only(error)[-1].strip()
-            reader.problem(item.place, f"extensions must be modules that can be imported, not {spelled(name)}: {last}{_where(error)}")
+            last = traceback.format_exception_only(error)[-1].strip() + _where(error)
+            reader.problem(item.place, f"extensions must be importable, not {spelled(name)}: {last}")
 
 
 def _where(error: BaseException) -> str:
     """Where an import went wrong, when it was inside of the module."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename
+    ]
     return f" ({frames[-1].filename}:{frames[-1].lineno})" if len(frames) > 1 else ""

@@ -1,8 +1,8 @@
 """Regular expressions of users, matched in linear time.
 
-Python's `re` backtracks: one bad expression and one long path stall a worker for minutes. RE2 is linear in the length of
-the text by construction, so it is the engine of everything that a configuration may contain. Its syntax is that of `re`
-without back-references and look-around.
+Python's `re` backtracks: one bad expression and one long path stall a worker for minutes. RE2 is linear in
+the length of the text by construction, so it is the engine of everything that a configuration may contain.
+Its syntax is that of `re` without back-references and look-around.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class PatternError(ValueError):
 
 
 class Pattern:
-    """A compiled regular expression. Matching text that is not valid Unicode (surrogates) works as on bytes."""
+    """A compiled regular expression. Surrogates in a text, which stand for odd bytes, match as "?"."""
 
     __slots__ = ("_regexp", "text")
 

@@ -1,11 +1,12 @@
 """From YAML text to a tree of `Given` values, each with its place.
 
-What is read is YAML as people expect it (YAML 1.2's core schema, and stricter): only `true` and `false` are booleans,
-`null`, `~` and nothing at all are null, numbers are decimal, hexadecimal (0x1F) or octal (0o17), and everything else is
-text: `on`, `no`, `1:30`, `0660`, `2024-01-01`. A number remembers how it was spelled, so that a text property given 1.10
-is "1.10".
+What is read is YAML as people expect it (YAML 1.2's core schema, and stricter): only `true` and `false` are
+booleans, `null`, `~` and nothing at all are null, numbers are decimal, hexadecimal (0x1F) or octal (0o17),
+and everything else is text: `on`, `no`, `1:30`, `0660`, `2024-01-01`. A number remembers how it was spelled,
+so that a text property given 1.10 is "1.10".
 
-The tree is made from the parser's events, without recursion in the parser, under caps on size, nodes and depth.
+The tree is made from the parser's events, without recursion in the parser, under caps on size, nodes and
+depth.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ MAX_DEPTH = 64
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INT = re.compile(r"[-+]?(?:0|[1-9][0-9]*)|0x[0-9a-fA-F]+|0o[0-7]+")
 _FLOAT = re.compile(r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?")
+_UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]|\ufeff")
 _NULLS = frozenset(("", "~", "null", "Null", "NULL"))
 _BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 
@@ -51,7 +53,11 @@ class Given:
     __slots__ = ("key_places", "place", "text", "value")
 
     def __init__(
-        self, value: Any, place: Place | None = None, key_places: dict[str, Place] | None = None, text: str | None = None
+        self,
+        value: Any,
+        place: Place | None = None,
+        key_places: dict[str, Place] | None = None,
+        text: str | None = None,
     ) -> None:
         self.value = value  # None, bool, int, float, str, list[Given] or dict[str, Given]
         self.place = place
@@ -96,17 +102,21 @@ def resolve_scalar(text: str) -> Any:
     return text
 
 
-def from_data(data: Any) -> Given:
-    """Makes a tree of Python data, for embedding programs, tests and defaults; it has no places."""
+def from_data(data: Any, depth: int = 0) -> Given:
+    """Makes a tree of Python data, for embedding, tests and defaults; without places. Raises SourceError."""
+    if depth > MAX_DEPTH:
+        raise SourceError(None, f"must be nested at most {MAX_DEPTH} deep")
     if isinstance(data, Given):
         return data
     if isinstance(data, Mapping):
-        return Given({str(key): from_data(item) for key, item in data.items()})
+        return Given({str(key): from_data(item, depth + 1) for key, item in data.items()})
     if isinstance(data, (list, tuple)):
-        return Given([from_data(item) for item in data])
+        return Given([from_data(item, depth + 1) for item in data])
     if isinstance(data, os.PathLike):
         return Given(os.fspath(data))
-    return Given(data, text=str(data) if isinstance(data, (int, float)) and not isinstance(data, bool) else None)
+    return Given(
+        data, text=str(data) if isinstance(data, (int, float)) and not isinstance(data, bool) else None
+    )
 
 
 class Reader:
@@ -149,7 +159,9 @@ class Reader:
 
 def _decode(text: str | bytes, name: str) -> str:
     if len(text) > MAX_BYTES:
-        raise SourceError(Place(name, 1, 1), f"must have at most {MAX_BYTES >> 20} MiB, not {len(text)} bytes")
+        raise SourceError(
+            Place(name, 1, 1), f"must have at most {MAX_BYTES >> 20} MiB, not {len(text)} bytes"
+        )
     if isinstance(text, str):
         return text
     try:
@@ -157,7 +169,9 @@ def _decode(text: str | bytes, name: str) -> str:
     except UnicodeDecodeError as error:
         line = text.count(b"\n", 0, error.start) + 1
         column = error.start - (text.rfind(b"\n", 0, error.start) + 1)
-        raise SourceError(Place(name, line, column + 1), f"must be UTF-8, not byte 0x{text[error.start]:02x}") from None
+        raise SourceError(
+            Place(name, line, column + 1), f"must be UTF-8, not byte 0x{text[error.start]:02x}"
+        ) from None
 
 
 class _Builder:
@@ -196,18 +210,20 @@ class _Builder:
     def _explain(self, error: Any, text: str) -> tuple[Place, str]:
         mark = error.problem_mark or error.context_mark
         place = Place(self._name, mark.line + 1, mark.column + 1) if mark else Place(self._name, 1, 1)
-        lines = text.splitlines()
-        line = lines[mark.line] if mark and mark.line < len(lines) else ""
-        if line[: mark.column + 1].strip(" ").startswith("\t") if mark else False:
+        lines = text.split("\n")
+        line = lines[place.line - 1] if place.line <= len(lines) else ""
+        if line.lstrip(" ").startswith("\t") and place.column > line.index("\t"):
             return place._replace(column=line.index("\t") + 1), "must be indented by spaces, not tabs"
         parts = [part for part in (error.problem, error.context) if part]
         return place, "must be YAML: " + ", ".join(parts)
 
     def _explain_character(self, error: Any, text: str) -> tuple[Place, str]:
-        position = next((i for i, c in enumerate(text) if not (c.isprintable() or c in "\t\n\r\x85\u2028\u2029\xa0")), 0)
+        match = _UNPRINTABLE.search(text)
+        position = match.start() if match else 0
         line = text.count("\n", 0, position) + 1
-        column = position - (text.rfind("\n", 0, position) + 1) + 1
-        return Place(self._name, line, column), f"must be printable text, not character 0x{ord(text[position:position + 1] or ' '):02x}"
+        column = position - text.rfind("\n", 0, position)
+        character = f"character 0x{ord(match[0]):02x}" if match else str(error)
+        return Place(self._name, line, column), f"must be printable text, not {character}"
 
     def _place(self, event: Any) -> Place:
         return Place(self._name, event.start_mark.line + 1, event.start_mark.column + 1)
@@ -227,7 +243,9 @@ class _Builder:
             self._depth += 1
             if self._depth > MAX_DEPTH:
                 raise SourceError(place, f"must be nested at most {MAX_DEPTH} deep")
-            given = self._sequence(place) if isinstance(event, yaml.SequenceStartEvent) else self._mapping(place)
+            given = (
+                self._sequence(place) if isinstance(event, yaml.SequenceStartEvent) else self._mapping(place)
+            )
             self._depth -= 1
         if event.anchor:
             self._anchors[event.anchor] = given
@@ -258,7 +276,9 @@ class _Builder:
                 merged.append(value)
             elif name in given.value:
                 first = given.key_places[name]
-                self._reader.problem(key_place, f'"{name}" must be written once, it is already in line {first.line}')
+                self._reader.problem(
+                    key_place, f'"{name}" must be written once, it is already in line {first.line}'
+                )
             else:
                 given.value[name] = value
                 given.key_places[name] = key_place

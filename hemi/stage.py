@@ -1,21 +1,21 @@
 """The stage: everything that one configuration describes, alive.
 
-The one place that knows the order of kinds. `prepare` and `start` go forwards through them, and within a component first
-through its parts; `stop` goes the other way. Two stages overlap during a reload.
+The one place that knows the order of kinds. `prepare` and `start` go forwards through them, and within a
+component first through its parts; `stop` goes the other way. Two stages overlap during a reload.
 """
 
 from __future__ import annotations
 
 import itertools
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hemi import component as registry
 from hemi.component import STAGE_KINDS, Component, Prop, prop
-from hemi.errors import EnvError, HemiError
+from hemi.errors import BugError, ConfigError, EnvError, HemiError, UsageError
 from hemi.source import Dirs
 from hemi.values import Duration, InPlaceKind, NamedKind, Ref
 
@@ -36,12 +36,16 @@ class Stage(Component, kind="stages", nested=True, sign="stage"):
 
     KINDS: ClassVar[tuple[str, ...]] = STAGE_KINDS
 
-    extensions: list[str] = prop([], "Python modules to import; they define further components.", inherit=False)
+    extensions: list[str] = prop(
+        [], "Python modules to import; they define further components.", inherit=False
+    )
     include: list[str] = prop([], "Files to splice in, relative to this one; * and ? match.", inherit=False)
     constants: dict[str, Any] = prop({}, "Values that ${name} stands for.", inherit=False)
     drain_timeout: Duration = prop("30s", "How long a stopping stage waits for what is in flight.")
 
-    error_log: Ref[Logger] | None = prop(None, "Where the error log goes, instead of to stderr.", inherit=False)
+    error_log: Ref[Logger] | None = prop(
+        None, "Where the error log goes, instead of to stderr.", inherit=False
+    )
     log_level: Literal["debug", "info", "warning", "error", "off"] = prop(
         "info", "The least level that the error log has.", inherit=False
     )
@@ -68,8 +72,7 @@ class Stage(Component, kind="stages", nested=True, sign="stage"):
     def props(cls) -> dict[str, Prop]:
         """The properties, a section for each kind that has classes, and the fixtures."""
         for module in _CORE:
-            if find_spec(module):
-                import_module(module)
+            import_module(module)
         table = _props.get(cls)
         if table is None:
             table = _props[cls] = cls.__props__ | dict(_sections())
@@ -82,22 +85,16 @@ class Stage(Component, kind="stages", nested=True, sign="stage"):
 
     def parts(self) -> Iterator[Component]:
         """All components of the top level, in the order of prepare."""
-        for kind in self.KINDS:
-            for part in self._parts:
-                if part.kind == kind:
-                    yield part
-        for part in self._parts:
-            if part.nested:
-                yield part
+        return iter(sorted(self._parts, key=_rank))
 
     def prepare(self) -> None:
-        """Prepares all components; when one fails, those that were begun are stopped, and EnvError or UsageError raised."""
+        """Prepares all components; when one fails, stops those that were begun and raises the error."""
         for component in self._walk():
             self._begun.append(component)
             self._attempt(component, component.prepare)
 
     def start(self, predecessor: Stage | None = None) -> None:
-        """Starts all components. `predecessor` is the stage that retires: servers may take over its connections."""
+        """Starts all components; servers may take connections over from `predecessor`, which retires."""
         self.predecessor = predecessor
         try:
             for component in self._walk():
@@ -106,9 +103,29 @@ class Stage(Component, kind="stages", nested=True, sign="stage"):
             self.predecessor = None
 
     def stop(self, deadline: float) -> None:
-        """Stops what was begun, backwards; what cannot be stopped is logged, and the rest stopped all the same."""
+        """Stops what was begun, kind by kind backwards; what cannot be stopped is logged, and the rest
+        stopped all the same.
+
+        Components of one kind stop at the same time: they share the deadline, and none takes new work while
+        another drains.
+        """
         begun, self._begun = self._begun, []
-        for component in reversed(begun):
+        for _, members in itertools.groupby(reversed(begun), key=lambda component: _rank(_top(component))):
+            chains = [list(chain) for _, chain in itertools.groupby(members, key=_top)]
+            if len(chains) == 1 or "gevent" not in sys.modules:
+                for chain in chains:
+                    self._stop_chain(chain, deadline)
+            else:
+                self._stop_together(chains, deadline)
+
+    def _stop_together(self, chains: list[list[Component]], deadline: float) -> None:
+        from gevent import joinall, spawn  # not at the top: loading a configuration must not load gevent
+
+        joinall([spawn(self._stop_chain, chain, deadline) for chain in chains])
+
+    def _stop_chain(self, chain: list[Component], deadline: float) -> None:
+        """Stops a component of the top level, then what is inside of it."""
+        for component in chain:
             try:
                 component.stop(deadline)
             except Exception as error:
@@ -118,24 +135,45 @@ class Stage(Component, kind="stages", nested=True, sign="stage"):
         for part in self.parts():
             yield from _within(part)
 
-    def _attempt(self, component: Component, verb: Any) -> None:
+    def _attempt(self, component: Component, verb: Callable[[], None]) -> None:
         try:
             verb()
         except BaseException as error:
             self.stop(time.monotonic())
             if not isinstance(error, Exception):
                 raise
-            where = ": ".join(str(part) for part in (component.place, component.label) if part)
-            if isinstance(error, HemiError):
-                raise type(error)(f"{where}: {error}") from error
-            reason = getattr(error, "strerror", None) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-            raise EnvError(f"{where}: {reason or error}") from error
+            raise _named(component, error) from error
+
+
+def _named(component: Component, error: Exception) -> HemiError:
+    """The error that says which component could not begin."""
+    where = ": ".join(str(part) for part in (component.place, component.label) if part)
+    if isinstance(error, ConfigError):
+        return UsageError(f"{where}: {error}")
+    if isinstance(error, UsageError | EnvError | BugError):
+        return type(error)(f"{where}: {error}")
+    if isinstance(error, OSError) and error.strerror:
+        name = f" {error.filename!r}" if error.filename is not None else ""
+        return EnvError(f"{where}: {error.strerror.lower()}{name}")
+    return EnvError(f"{where}: {type(error).__name__}: {error}")
 
 
 def _within(component: Component) -> Iterator[Component]:
     for part in component.parts():
         yield from _within(part)
     yield component
+
+
+def _top(component: Component) -> Component:
+    """The component of the top level that this one is inside of, or is."""
+    while component.parent is not None and component.parent is not component.stage:
+        component = component.parent
+    return component
+
+
+def _rank(component: Component) -> float:
+    """The position of a kind; components of nested kinds that several inherit come after the fixtures."""
+    return STAGE_KINDS.index(component.kind) if component.kind in STAGE_KINDS else 0.5
 
 
 _props: dict[Any, dict[str, Prop]] = registry.cache()
@@ -149,7 +187,10 @@ def _sections() -> Iterator[tuple[str, Prop]]:
         if kind == "fixtures":
             for sign in registry.signs(kind):
                 cls = registry.find(sign, kind)
-                yield sign, _declared(sign, InPlaceKind(cls), (cls.__doc__ or "").split("\n")[0] if cls else "")
+                yield (
+                    sign,
+                    _declared(sign, InPlaceKind(cls), (cls.__doc__ or "").split("\n")[0] if cls else ""),
+                )
         else:
             yield kind, _declared(kind, NamedKind(bases[kind]), f"The {kind}, by name.")
 

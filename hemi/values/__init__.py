@@ -4,8 +4,8 @@
     address: list[Address] = prop(doc="Where to listen.")
     to_backend: Ref[HTTPBackend] = prop(None, "Where misses go.")
 
-Type checkers see what the attribute holds (`int` for a Size); Hemi sees the kind behind it. Besides the names below,
-annotations may be bool, int, float, str, Any, Literal[…], list[T], dict[str, T], T | None and unions.
+Type checkers see what the attribute holds (`int` for a Size); Hemi sees the kind behind it. Besides the names
+below, annotations may be bool, int, float, str, Any, Literal[…], list[T], dict[str, T], T | None and unions.
 """
 
 from __future__ import annotations
@@ -62,10 +62,13 @@ __all__ = [
     "ComponentKind",
     "Condition",
     "Context",
+    "DictKind",
     "Duration",
+    "EitherKind",
     "Hostname",
     "InPlaceKind",
     "Kind",
+    "ListKind",
     "Mode",
     "Named",
     "NamedKind",
@@ -89,7 +92,13 @@ __all__ = [
     "to_ascii",
 ]
 
-_PLAIN: dict[Any, Kind] = {bool: BoolKind(), int: IntKind(), float: FloatKind(), str: TextKind(), Any: AnyKind()}
+_PLAIN: dict[Any, Kind] = {
+    bool: BoolKind(),
+    int: IntKind(),
+    float: FloatKind(),
+    str: TextKind(),
+    Any: AnyKind(),
+}
 
 
 def kind_of(annotation: Any) -> Kind:

@@ -1,8 +1,8 @@
 """What a kind of value is: how it is parsed, shown, described.
 
-A kind is what stands in an annotation (`Size`, `list[Address]`, `Ref[Backend]`); `kind_of` makes it from the annotation.
-Kinds are immutable and compare by value. They know neither files nor stages: what they need of the surroundings comes
-through a `Context`.
+A kind is what stands in an annotation (`Size`, `list[Address]`, `Ref[Backend]`); `kind_of` makes it from the
+annotation. Kinds are immutable and compare by value. They know neither files nor stages: what they need of
+the surroundings comes through a `Context`.
 """
 
 from __future__ import annotations

@@ -121,13 +121,16 @@ class EitherKind(Kind):
     def __init__(self, kinds: tuple[Kind, ...]) -> None:
         self.kinds = kinds
         self.noun = " or ".join(kind.noun for kind in kinds)
+        self.measure = next((kind.measure for kind in kinds if kind.measure), None)
 
     def parse(self, given: Given, context: Context) -> Any:
         for kind in self.kinds:
             try:
                 return kind.parse(given, context)
             except Wrong as wrong:
-                if not wrong.problems or (isinstance(given.value, (list, dict)) and wrong.problems[0][0] is not given):
+                if not wrong.problems or (
+                    isinstance(given.value, (list, dict)) and wrong.problems[0][0] is not given
+                ):
                     raise  # it was this kind, with something wrong inside
         self.refuse(given)
 

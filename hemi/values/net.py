@@ -59,7 +59,7 @@ class AddressKind(Kind):
             self.refuse(given)
         if text.startswith("@"):
             return self._uds(text, given)
-        if text.startswith("/") or text.startswith("unix:"):
+        if text.startswith(("/", "unix:")):
             path = text.removeprefix("unix:")
             if not path:
                 self.refuse(given)
@@ -157,7 +157,12 @@ class NetworkKind(Kind):
             loose = ipaddress.ip_network(text, strict=False)
         except ValueError:
             self.refuse(given)
-        raise Wrong((given, f"must be a network such as {spelled(str(loose))}, not {spelled(text)} with host bits set"))
+        raise Wrong(
+            (
+                given,
+                f"must be a network such as {spelled(str(loose))}, not {spelled(text)} with host bits set",
+            )
+        )
 
     def show(self, value: Net) -> Any:
         return str(value.network_address if value.prefixlen == value.max_prefixlen else value)

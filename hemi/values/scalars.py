@@ -97,7 +97,11 @@ class ChoiceKind(Kind):
                 return choice
             if isinstance(choice, str) and given.text == choice:  # 1.2 and true where texts are meant
                 return choice
-        near = suggestion(given.value, [c for c in self.choices if isinstance(c, str)]) if isinstance(given.value, str) else ""
+        near = (
+            suggestion(given.value, [c for c in self.choices if isinstance(c, str)])
+            if isinstance(given.value, str)
+            else ""
+        )
         raise Wrong((given, f"must be {self.noun}, not {named(given)}{near}"))
 
     def schema(self) -> dict[str, Any]:
@@ -261,11 +265,18 @@ class SecretKind(Kind):
                 return file.read(self._MAX_FILE).rstrip("\r\n")
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            raise Wrong((given, f"must be in a readable file, not {spelled(given.value)}: {reason}")) from None
+            raise Wrong(
+                (given, f"must be in a readable file, not {spelled(given.value)}: {reason}")
+            ) from None
 
     def show(self, value: str) -> Any:
         return "***"
 
     def schema(self) -> dict[str, Any]:
         source = {"type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": False}
-        return {"anyOf": [{"type": "string"}, source | {"properties": {"env": {"type": "string"}, "file": {"type": "string"}}}]}
+        return {
+            "anyOf": [
+                {"type": "string"},
+                source | {"properties": {"env": {"type": "string"}, "file": {"type": "string"}}},
+            ]
+        }

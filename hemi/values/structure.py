@@ -102,6 +102,8 @@ class PartsKind(ComponentKind):
     def _part(self, item: Given, context: Context) -> Any:
         if isinstance(item.value, str):
             part = context.find_component(self.base, item.value)
+            if part is not None and not isinstance(part, self.base):
+                raise Wrong((item, f"must have {_article(self.word)}, not {part.label}"))
             if part is not None:
                 return part
             if context.is_broken(self.base, item.value):
@@ -112,7 +114,13 @@ class PartsKind(ComponentKind):
             part = context.make_component(self.base, sign, given, Given(sign, item.key_place(sign)))
         else:
             form = f"must be the sign of {_article(self.word)}, or {{sign: {{…}}}}"
-            raise Wrong((item, f"{form}, not {named(item)}" + (" with several keys" if isinstance(item.value, dict) else "")))
+            raise Wrong(
+                (
+                    item,
+                    f"{form}, not {named(item)}"
+                    + (" with several keys" if isinstance(item.value, dict) else ""),
+                )
+            )
         if part is None:
             raise Wrong
         return part

@@ -10,6 +10,13 @@ from hemi.values.base import Context, Kind, Wrong, spelled
 from hemi.values.scalars import text_of
 
 
+def _at(given: Given, error: ConditionError) -> Given:
+    """The given value with the place of the error inside of it, when it is unquoted and thus known."""
+    if given.place is None or given.text != given.value:
+        return given
+    return Given(given.value, given.place._replace(column=given.place.column + error.column - 1))
+
+
 class ConditionKind(Kind):
     noun = "a condition such as '$path ^= \"/api/\"'"
 
@@ -19,7 +26,9 @@ class ConditionKind(Kind):
         try:
             return compile_condition(given.value, context.scope)
         except ConditionError as error:
-            raise Wrong((given, f"must be a condition, not {spelled(given.value)}: {error}")) from None
+            raise Wrong(
+                (_at(given, error), f"must be a condition, not {spelled(given.value)}: {error}")
+            ) from None
 
     def show(self, value: Any) -> Any:
         return value.text
@@ -36,7 +45,9 @@ class TemplateKind(Kind):
         try:
             return compile_template(text, context.scope)
         except ConditionError as error:
-            raise Wrong((given, f"must be text with variables, not {spelled(text)}: {error}")) from None
+            raise Wrong(
+                (_at(given, error), f"must be text with variables, not {spelled(text)}: {error}")
+            ) from None
 
     def show(self, value: Any) -> Any:
         return value.text
