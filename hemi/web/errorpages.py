@@ -98,7 +98,7 @@ def _form(accept: str | None) -> str:
     if accept is None or accept == "*/*":
         return TEXT
     if "html" in accept:
-        offered = ("text/html", "application/json", "text/plain")
+        offered = ("text/html", "text/plain", "application/json")
     elif "json" in accept:
         offered = ("application/json", "text/plain", "text/html")
     else:
