@@ -10,6 +10,7 @@ charsets and the files are ours.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import re
@@ -44,6 +45,8 @@ class FormLimits(NamedTuple):
     """Parts of a multipart form, fields and files together."""
     max_fields: int = 1000
     """Fields that are not files (Django: 1000)."""
+    max_files: int = 100
+    """Files (Django: 100): each one that is spooled takes a descriptor."""
     max_part_head: int = 8 << 10
     """The fields at the head of a part together."""
     max_field_size: int = 1 << 20
@@ -197,7 +200,7 @@ _CHARSET = re.compile(
 def _check_charset(name: str) -> str:
     try:
         if _CHARSET.fullmatch(name) is not None:
-            b"".decode(name)
+            codecs.lookup(name)
             return name
     except LookupError:
         pass
@@ -311,6 +314,8 @@ class _MultipartParser:
             if len(self.form.fields) >= self.limits.max_fields:
                 raise _too_many_fields(self.limits)
         else:
+            if len(self.form.uploads) >= self.limits.max_files:
+                raise FormError(413, f"a form must not have more than {self.limits.max_files} files")
             kind = segment.content_type or "application/octet-stream"
             self.upload = Upload(name, filename, kind, headers)
 
