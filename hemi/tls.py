@@ -94,7 +94,6 @@ def make_context(identity: Identity, policy: Policy) -> ssl.SSLContext:
     context.minimum_version = _VERSIONS[policy.min_version]
     context.set_ciphers(policy.ciphers or CIPHERS)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    context.options |= ssl.OP_SINGLE_ECDH_USE | ssl.OP_SINGLE_DH_USE
     # All the suites are good: a telephone without AES instructions may choose ChaCha20.
     context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     if policy.alpn:

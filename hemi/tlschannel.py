@@ -105,6 +105,18 @@ class TLSChannel(Channel):
         self._sending = False  # a greenlet waits in the middle of sending
         self._backlog = b""  # encrypted, to be sent before anything else
 
+    @classmethod
+    def over(cls, channel: Channel) -> TLSChannel:
+        """Takes over the socket of a channel, which is closed to others then: for what begins without TLS."""
+        new = cls(channel.sock, channel.write_timeout)
+        new.deadline = channel.deadline
+        channel._reader.close()
+        channel._reader = None
+        if channel._writer is not None:
+            channel._writer.close()
+            channel._writer = None
+        return new
+
     # The handshake
 
     def handshake(
@@ -123,7 +135,7 @@ class TLSChannel(Channel):
             if site is None:
                 self._refuse(_ALERT_UNRECOGNIZED_NAME, f'there is no site "{hello.server_name}"')
             self._incoming.write(hello.raw)
-            # What SSLContext.wrap_bio calls; the SSLObject that it puts around it would cost a call more each time.
+            # What SSLContext.wrap_bio calls; the SSLObject around it would cost a call more each time.
             context: Any = site.context
             session = context._wrap_bio(self._incoming, self._outgoing, server_side=True)
             self._shake(session)
@@ -222,7 +234,7 @@ class TLSChannel(Channel):
     def wait_readable(self) -> None:
         """Waits until there is something to read, or the end. Raises DeadlinePassed, OSError."""
         if not self._plain:
-            self._plain = self.recv(RECORD)
+            self._plain = self.recv_waiting(RECORD)
 
     def peek(self, size: int) -> bytes:
         """Returns the next 1 to `size` bytes without taking them, or b"" at the end."""
@@ -239,6 +251,9 @@ class TLSChannel(Channel):
 
     def _take(self, size: int) -> bytes:
         data = self._plain
+        if len(data) <= size:
+            self._plain = b""
+            return data
         self._plain = data[size:]
         return data[:size]
 
