@@ -48,7 +48,7 @@ class DeadlinePassed(TimeoutError):
 
 
 class Peer(NamedTuple):
-    """The other end of a connection. A Unix domain peer has host "" and port 0."""
+    """The other end of a connection. A Unix domain peer has host "unix:" and port 0."""
 
     host: str
     port: int
@@ -160,8 +160,18 @@ class Channel:
                 self._send_rest(memoryview(piece)[sent:])
                 sent = 0
 
-    def send_file(self, file: int, start: int, size: int) -> None:
-        """Sends `size` bytes of the open file from `start` by sendfile(2). Raises EOFError when the file is shorter."""
+    def send_file(self, file: int, start: int, size: int, head: bytes = b"") -> None:
+        """Sends `head`, then `size` bytes of the open file from `start` by sendfile(2).
+
+        Raises EOFError when the file is shorter.
+        """
+        if head:
+            try:
+                sent = self.sock.send(head, socket.MSG_MORE)
+            except BlockingIOError:
+                sent = 0
+            if sent != len(head):
+                self._send_rest(memoryview(head)[sent:])
         out = self.sock.fileno()
         end = start + size
         while start < end:
@@ -380,7 +390,9 @@ def _bind_tcp(address: Addr, options: ListenOptions) -> RawSocket:
         infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, sockaddr = infos[0]
     else:
-        family, sockaddr = (socket.AF_INET6, ("::", port)) if _has_ipv6() else (socket.AF_INET, ("0.0.0.0", port))
+        family, sockaddr = (
+            (socket.AF_INET6, ("::", port)) if _has_ipv6() else (socket.AF_INET, ("0.0.0.0", port))
+        )
     sock = RawSocket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -490,14 +502,21 @@ _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 class Acceptor:
     """Accepts connections of a listener and hands each raw socket to `accepted(sock, peer_address)`.
 
-    Runs in the hub: `accepted` must not block. When descriptors run out accepting pauses, the connections wait in the
-    kernel's queue, and it resumes by itself.
+    Runs in the hub: `accepted` must not block. When descriptors run out, or while `is_full()`, accepting pauses: the
+    connections wait in the kernel's queue, and it resumes by itself.
     """
 
-    def __init__(self, listener: Listener, accepted: Callable[[RawSocket, Any], None], log: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        listener: Listener,
+        accepted: Callable[[RawSocket, Any], None],
+        log: Callable[[str], None],
+        is_full: Callable[[], bool],
+    ) -> None:
         self.listener = listener
         self.accepted = accepted
         self.log = log
+        self.is_full = is_full
         self.paused = False
         self._short = False
         self._watcher: Any = None
@@ -518,6 +537,9 @@ class Acceptor:
         listening = self.listener.sock
         family, kind, proto = listening.family, listening.type, listening.proto
         for _ in range(ACCEPTS_PER_TURN):
+            if self.is_full():
+                self.pause("as many connections as may be are open")
+                return
             try:
                 fd, address = listening._accept()  # type: ignore[attr-defined]
             except BlockingIOError:
@@ -534,11 +556,9 @@ class Acceptor:
             if fd >= self._limit:
                 self.pause(f"descriptor {fd} of {self._limit + RESERVED_FILES} is in use")
                 return
-            if self.paused:
-                return
 
     def pause(self, reason: str) -> None:
-        """Stops accepting until descriptors are free again, looked at ten times a second; says why, once a shortage."""
+        """Stops accepting until the shortage is over, looked at ten times a second; says why, once a shortage."""
         if self._watcher is None:
             return
         self.paused = True
@@ -556,7 +576,7 @@ class Acceptor:
             os.close(lowest_free)
         except OSError:
             lowest_free = self._limit
-        if lowest_free >= self._limit:
+        if lowest_free >= self._limit or self.is_full():
             self._timer.start(self._resume)
             return
         self.paused = False

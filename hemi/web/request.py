@@ -9,15 +9,15 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from hemi.web import negotiate
 from hemi.web.cookies import parse_cookies
-from hemi.web.errors import ClientGone, HTTPError
+from hemi.web.errors import HTTPError
 from hemi.web.fields import Fields, parse_parameters, split_list
 from hemi.web.forms import Form, FormError, FormReader, Upload
-from hemi.web.ranges import Ranges, parse_ranges
+from hemi.web.ranges import Range, parse_ranges
 from hemi.web.uri import parse_query
 
 if TYPE_CHECKING:
@@ -148,7 +148,10 @@ class Request:
         """All members of a list-valued field, such as Accept, from all its lines."""
         wanted = name.lower().encode("latin-1")
         return [
-            member for key, value in self.fields if key == wanted for member in split_list(value.decode("latin-1"))
+            member
+            for key, value in self.fields
+            if key == wanted
+            for member in split_list(value.decode("latin-1"))
         ]
 
     @property
@@ -259,7 +262,7 @@ class Request:
 
     def accepts(self, *types: str) -> str | None:
         """The one of these media types that the client likes best, or None when it wants none of them."""
-        return negotiate.best_type(types, self._joined(b"accept"))
+        return negotiate.best(types, self._joined(b"accept"))
 
     def accept_encoding(self, *codings: str) -> str | None:
         """The one of these content codings that the client likes best, or None for identity."""
@@ -274,10 +277,10 @@ class Request:
             return None
         return ", ".join(value.decode("latin-1") for key, value in self.fields if key == name)
 
-    def ranges(self, size: int) -> Ranges | None:
-        """The ranges asked for of a content of this size in bytes; None when the whole is wanted."""
+    def ranges(self, size: int) -> list[Range] | None:
+        """The ranges asked for of a content of this size in bytes; None for the whole, [] when none can be had."""
         value = self.index.get(b"range")
-        return parse_ranges(value.decode("latin-1"), size) if value is not None else None
+        return parse_ranges(value, size) if value is not None else None
 
     # Content
 
@@ -425,8 +428,3 @@ class Request:
         """The file that $path names below web_root, for -f, -d and -e; "" when there is none."""
         root = cast("str", getattr(self.owner, "web_root", "") or "")
         return root + self.path if root and "\\" not in self.path else ""
-
-
-Hook = Callable[[Request], Any]
-
-__all__ = ["ClientGone", "Request"]

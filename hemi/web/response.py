@@ -232,7 +232,10 @@ class Response:
     def send_json(self, value: Any, status: int | None = None) -> None:
         """Sends a value as JSON."""
         self.content_type = "application/json"
-        self.send(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogateescape"), status)
+        self.send(
+            json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogateescape"),
+            status,
+        )
 
     def redirect(self, location: str, status: int = 302) -> None:
         """Sends a redirection. `location` may be a path or a URL, with non-ASCII characters."""

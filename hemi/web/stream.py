@@ -58,6 +58,10 @@ class ServerStream(Protocol):
         """Ends the message if it has not ended, and the exchange."""
         ...
 
+    def retract(self) -> bool:
+        """Takes back a head that has not gone out, so that another can be sent. False when it is too late."""
+        ...
+
     def abort(self) -> None:
         """Breaks the message off so that the client can tell; for when the head has gone out already."""
         ...

@@ -76,7 +76,7 @@ class Server1Conn:
         self.channel = channel
         self.peer = peer
         self.tls = channel.tls
-        self.scheme = self.server.scheme_of(channel)
+        self.scheme = self.server.forced_scheme or ("https" if channel.tls is not None else "http")
         self.trusted = False
         """The peer is a proxy whose word about its clients counts."""
         self.greenlet: Any = None
@@ -119,7 +119,7 @@ class Server1Conn:
             self.served += 1
             exchange.run(stream, self.server)
             content = stream.content
-            stream.conn = None
+            stream.end()
             if self.broken:
                 return
             if content is not None:
@@ -139,10 +139,12 @@ class Server1Conn:
         channel = self.channel
         channel.deadline = monotonic() + patience
         if not self._last:
+            if self.gate.successor is not None:
+                self.gate.hand_over(self)
+            if self.gate.closing:
+                return False
             self.idle = True
             try:
-                if self.gate.closing:
-                    return False
                 channel.wait_readable()
                 data = channel.recv(RECV_HEAD)
             except (DeadlinePassed, OSError):
@@ -186,7 +188,7 @@ class Server1Conn:
         stream.request = request
         self._introduce(request)
         exchange.run(stream, self.server)
-        stream.conn = None
+        stream.end()
         if not self.broken:
             self.channel.linger(LINGER)
 
@@ -194,17 +196,6 @@ class Server1Conn:
         """Closes the connection. Idempotent."""
         self._parser = None
         self.channel.close()
-
-    # What the sweeper and the gate need
-
-    @property
-    def deadline(self) -> float:
-        """When the channel is to be cut (monotonic seconds)."""
-        return self.channel.deadline
-
-    def cut(self, now: float) -> None:
-        """Ends the wait that has taken too long."""
-        self.channel.cut(now)
 
     # Parsing
 
@@ -219,7 +210,9 @@ class Server1Conn:
         except HttpParserError as error:
             self._fail(error, window)
             return
-        if self._parsing is not None or (window.endswith(b"\r\n\r\n") and not self._target and not self._fields):
+        if self._parsing is not None or (
+            window.endswith(b"\r\n\r\n") and not self._target and not self._fields
+        ):
             self._last = b""
         elif self._target or self._fields:
             self._last = window

@@ -29,7 +29,19 @@ class LengthMismatch(RuntimeError):
 class Server1Stream:
     """See `hemi.web.stream.ServerStream` for the verbs."""
 
-    __slots__ = ("chunked", "conn", "content", "done", "head", "keep_alive", "left", "quiet", "refusal", "request", "response")
+    __slots__ = (
+        "chunked",
+        "conn",
+        "content",
+        "done",
+        "head",
+        "keep_alive",
+        "left",
+        "quiet",
+        "refusal",
+        "request",
+        "response",
+    )
 
     has_trailers = True
     has_informational = True
@@ -84,7 +96,7 @@ class Server1Stream:
             self.keep_alive = self.keep_alive and self.quiet
         if self.keep_alive and (
             resp.close
-            or server.closing
+            or conn.gate.closing
             or conn.served >= server.keepalive_requests
             or request.started > conn.until
             or (self.content is not None and not self.content.droppable(DROP_MOST))
@@ -178,20 +190,21 @@ class Server1Stream:
         if self.quiet:
             size = 0
         if not self.chunked and 0 <= self.left < size:
-            raise LengthMismatch(f"the file is larger than the Content-Length of {self.response.content_size} bytes")
+            raise LengthMismatch(
+                f"the file is larger than the Content-Length of {self.response.content_size} bytes"
+            )
         conn = self.conn
         if conn is None:
             raise ClientGone("the exchange has ended")
+        head, self.head = self.head, b""
         if size and self.chunked:
-            self._send(b"%x\r\n" % size)
-        elif self.head:
-            self._send(b"", more=True)
+            head += b"%x\r\n" % size
         try:
-            conn.channel.send_file(file, start, size)
+            conn.channel.send_file(file, start, size, head)
+            if size and self.chunked:
+                conn.channel.send(b"\r\n")
         except OSError as error:
             self._lost(error)
-        if size and self.chunked:
-            self._send(b"\r\n")
         if self.left >= 0:
             self.left -= size
         self.response.bytes_sent += size
@@ -228,7 +241,19 @@ class Server1Stream:
             conn.broken = True
             conn.channel.reset()
 
-    def _send(self, data: bytes, more: bool = False) -> None:
+    def retract(self) -> bool:
+        """Takes back a head that has not gone out, so that another can be sent. False when it is too late."""
+        if not self.head:
+            return False
+        self.head, self.left = b"", -1
+        self.chunked = self.quiet = self.done = self.response.is_sent = False
+        return True
+
+    def end(self) -> None:
+        """Lets go of everything: without the circles that this breaks, each exchange would be work for the collector."""
+        self.conn = self.request = self.response = None  # type: ignore[assignment]
+
+    def _send(self, data: bytes) -> None:
         conn = self.conn
         if conn is None:
             raise ClientGone("the exchange has ended")
@@ -237,7 +262,7 @@ class Server1Stream:
             if head and len(data) > GATHER:
                 conn.channel.send_pieces([head, data])
             else:
-                conn.channel.send(head + data if head else data, more)
+                conn.channel.send(head + data if head else data)
         except OSError as error:
             self._lost(error)
 

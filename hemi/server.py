@@ -1,0 +1,14 @@
+"""Servers: what listens. The kind itself; what is spoken belongs to the packages of the protocols."""
+
+from __future__ import annotations
+
+from hemi.component import Component
+
+
+class Server(Component, kind="servers"):
+    """Listens on addresses and serves what comes."""
+
+    @property
+    def addresses(self) -> list[str]:
+        """The addresses as they were bound, from `prepare` on."""
+        return []

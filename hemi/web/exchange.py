@@ -1,0 +1,92 @@
+"""One exchange from the request to the end of the response: where all errors end, and where the access is logged."""
+
+from __future__ import annotations
+
+import traceback
+from typing import TYPE_CHECKING
+
+from hemi.web.errors import ClientGone, HTTPError
+from hemi.web.response import Response
+
+if TYPE_CHECKING:
+    from hemi.web.request import Request
+    from hemi.web.server import HTTPXServer
+
+
+def run(stream, server: HTTPXServer) -> None:  # type: ignore[no-untyped-def]  # a stream of any version
+    """Serves the request of a stream. Whatever happens, the message on the wire is whole or visibly broken off."""
+    request: Request = stream.request
+    response = Response(request, stream)
+    try:
+        if stream.refusal is not None:
+            _refuse(stream, response)
+        elif request.webapp is None:
+            response.error(404, "No site of this name is served here.")
+        else:
+            request.webapp.dispatch(request, response)
+        if not stream.done:
+            if not response.is_sent:
+                raise RuntimeError(f"{_who(request)} said that it handled the request, but sent nothing")
+            response.finish()
+    except HTTPError as error:
+        _answer(stream, response, error, server)
+    except ClientGone:
+        stream.keep_alive = False
+    except Exception as error:
+        _report(stream, response, error, server)
+    owner = request.rule or request.webapp or server
+    if owner.record is not None:
+        owner.record(response)
+    if request._form is not None:
+        request.dispose()
+
+
+def _refuse(stream, response: Response) -> None:  # type: ignore[no-untyped-def]
+    refusal = stream.refusal
+    stream.keep_alive = False
+    if refusal.status == 408 and not stream.request.method:
+        stream.request.webapp = None
+    response.error(refusal.status, refusal.text)
+
+
+def _answer(stream, response: Response, error: HTTPError, server: HTTPXServer) -> None:  # type: ignore[no-untyped-def]
+    """Sends the page of an error that a handlet or the reading of the content raised."""
+    if error.close:
+        stream.keep_alive = False
+    if response.is_sent and not stream.retract():
+        if not stream.done:
+            stream.abort()
+        return
+    try:
+        response.error(error.status, error.text or None, error.headers)
+    except ClientGone:
+        stream.keep_alive = False
+    except Exception as another:
+        _report(stream, response, another, server)
+
+
+def _report(stream, response: Response, error: Exception, server: HTTPXServer) -> None:  # type: ignore[no-untyped-def]
+    """Logs what a handlet raised, with the traceback, and answers with a plain 500 if that is still possible."""
+    request: Request = stream.request
+    server.stage.log.error(
+        "web", f"{_who(request)} failed at {request.line()} from {request.src_host}", error
+    )
+    if stream.done:
+        return
+    if response.is_sent and not stream.retract():
+        stream.abort()
+        return
+    text = "".join(traceback.format_exception(error)) if server.stage.debug else None
+    response.revisers = ()
+    try:
+        response.error(500, text)
+    except ClientGone:
+        stream.keep_alive = False
+    except Exception as another:
+        server.stage.log.error("web", f"the error page of {_who(request)} failed", another)
+        stream.abort()
+
+
+def _who(request: Request) -> str:
+    webapp = f'webapp "{request.webapp.name}"' if request.webapp is not None else "the server"
+    return f"{webapp} rule {request.rule.name}" if request.rule is not None else webapp

@@ -1,0 +1,258 @@
+"""The HTTP server on TCP, TLS and Unix domain sockets: `httpx_server`. What it accepts is in `hemi.web.gate`."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Literal
+
+from hemi import tls
+from hemi.component import prop
+from hemi.errors import UsageError
+from hemi.logger import Logger
+from hemi.server import Server
+from hemi.sockets import ListenOptions, listen
+from hemi.values import Address, Duration, Mode, Network, Path, Ref, Size
+from hemi.web.fields import check_value
+from hemi.web.gate import Gate
+from hemi.web.h1.framing import Refusal
+from hemi.web.hosts import HostTable, Site
+from hemi.web.realip import Networks, believe
+from hemi.web.uri import BadTarget
+from hemi.web.variables import LOG_SCOPE
+from hemi.web.webapp import Webapp
+
+if TYPE_CHECKING:
+    from hemi.tls import TLSInfo
+    from hemi.web.request import Request
+    from hemi.web.response import Response
+
+KNOWN_HOSTS = 4096
+"""How many different Host fields are remembered; clients can send any, so it must be bounded."""
+
+
+class HTTPXServer(Server, sign="httpx_server"):
+    """Serves webapps by HTTP/1.1 on TCP, TLS and Unix domain sockets."""
+
+    address: list[Address] = prop(doc="Where to listen; several are possible.", least=1, inherit=False)
+    webapps: list[Ref[Webapp]] = prop([], "The webapps served here, chosen by host name.", inherit=False)
+    backlog: int = prop(4096, "How many connections may wait to be accepted.", least=1, most=65535)
+    uds_mode: Mode = prop(None, "The file mode of Unix domain sockets, such as 0660.")
+    uds_user: str = prop(None, "The owner of Unix domain sockets.")
+    uds_group: str = prop(None, "The group of Unix domain sockets.")
+    max_concurrent_conns: int = prop(50000, "How many connections may be open at a time.", least=1)
+    overload: Literal["refuse", "pause"] = prop(
+        "refuse",
+        "Beyond max_concurrent_conns: answer 503 with Retry-After, or let clients wait to be accepted.",
+    )
+
+    head_timeout: Duration = prop("30s", "How long the head of a request may take to arrive.", least="100ms")
+    keepalive_timeout: Duration = prop("75s", "How long an idle connection is kept.", least="0s")
+    keepalive_requests: int = prop(10000, "After how many requests a connection is closed.", least=1)
+    keepalive_age: Duration = prop("1h", "After how long a connection is closed.", least="1s")
+    read_timeout: Duration = prop("60s", "How long a client may send nothing of a content.", least="100ms")
+    write_timeout: Duration = prop("60s", "How long a client may take nothing of a response.", least="100ms")
+    min_rate: Size = prop(
+        "256", "Bytes per second that the content of a request must keep up on average.", least=1
+    )
+    rate_grace: Duration = prop("20s", "For how long min_rate does not count.", least="0s")
+    handshake_timeout: Duration = prop(
+        "10s", "How long a TLS handshake or PROXY header may take.", least="100ms"
+    )
+
+    max_head_size: Size = prop(
+        "32K", "The largest head of a request; more is answered with 431.", least="1K", most="1M"
+    )
+    max_target_size: Size = prop(
+        "8K", "The longest target of a request; more is answered with 414.", least="64"
+    )
+    max_fields: int = prop(100, "The most fields of a head; more is answered with 431.", least=1, most=10000)
+
+    tls: bool = prop(False, "Serve TLS, with the certificates of the webapps.", inherit=False)
+    tls_default: Ref[Webapp] = prop(
+        None,
+        "Whose certificate serves clients that name no webapp; the first one's when missing.",
+        inherit=False,
+    )
+    tls_strict_sni: bool = prop(False, "Refuse clients that name no webapp of this server.")
+    tls_min_version: tls.MinVersion = prop("1.2", "The oldest version of TLS.")
+    tls_ciphers: str = prop("", "The cipher suites for TLS 1.2, as OpenSSL names them; good ones when empty.")
+    tls_client_auth: tls.ClientAuth = prop("off", "Whether clients may or must show a certificate.")
+    tls_client_ca: Path = prop(None, "PEM file with the authorities that client certificates must come from.")
+    tls_client_crl: Path = prop(None, "PEM file with the revocation lists of these authorities.")
+
+    proxy_protocol: bool = prop(
+        False, "Connections from proxy_protocol_from begin with a PROXY header (v1 or v2)."
+    )
+    proxy_protocol_from: list[Network] = prop(
+        ["127.0.0.0/8", "::1/128"], "The proxies that send PROXY headers; of others none is expected."
+    )
+    trusted_proxies: list[Network] = prop(
+        [], "Proxies whose word about the client's address and scheme counts."
+    )
+    trust_uds: bool = prop(False, "Count clients of Unix domain sockets among trusted_proxies.")
+    real_ip: Literal["x-forwarded-for", "x-real-ip", "forwarded", "cf-connecting-ip", "true-client-ip"] = (
+        prop("x-forwarded-for", "The field in which trusted proxies name the client.")
+    )
+    forced_scheme: Literal["http", "https"] = prop(
+        None, "What requests report as their scheme, when something in front ends TLS."
+    )
+    server_header: str = prop("gorox", "The Server field of responses; none when empty.")
+    access_log: Ref[Logger] = prop(None, "Where requests are logged that no webapp wants.")
+
+    def check(self) -> Iterator[str | tuple[str, str]]:
+        """What does not fit together: addresses, certificates, proxies."""
+        if len(set(self.address)) != len(self.address):
+            yield "address", "must not name the same address twice"
+        try:
+            check_value(self.server_header)
+        except ValueError as error:
+            yield "server_header", f"must be a field value: {error}"
+        yield from self._check_names()
+        if self.tls:
+            yield from self._check_tls()
+        if self.tls_client_auth != "off" and self.tls_client_ca is None:
+            yield "tls_client_auth", f'"{self.tls_client_auth}" needs tls_client_ca'
+
+    def _check_names(self) -> Iterator[tuple[str, str]]:
+        owners: dict[str, Webapp] = {}
+        for webapp in self.webapps:
+            for hostname in webapp.hostnames:
+                other = owners.setdefault(hostname, webapp)
+                if other is not webapp:
+                    yield (
+                        "webapps",
+                        f'"{other.name}" and "{webapp.name}" both have the host name "{hostname}"',
+                    )
+
+    def _check_tls(self) -> Iterator[str | tuple[str, str]]:
+        for webapp in self.webapps:
+            if webapp.tls_certificate is None:
+                yield "tls", f'needs a tls_certificate on webapp "{webapp.name}"'
+                continue
+            identity = _identity_of(webapp)
+            problem = tls.check_certificate(identity.certificate, identity.private_key, identity.password)
+            if problem:
+                yield "webapps", f'"{webapp.name}": {problem}'
+        problem = (
+            tls.check_policy(self._policy()) if self.tls_client_ca or self.tls_client_auth == "off" else None
+        )
+        if problem:
+            yield problem
+        if self.tls_default is not None and self.tls_default not in self.webapps:
+            yield "tls_default", f'"{self.tls_default.name}" must be one of the webapps'
+
+    def _policy(self) -> tls.Policy:
+        return tls.Policy(
+            min_version=self.tls_min_version,
+            ciphers=self.tls_ciphers,
+            client_auth=self.tls_client_auth,
+            client_ca=self.tls_client_ca or "",
+            client_crl=self.tls_client_crl or "",
+            alpn=("http/1.1",),
+        )
+
+    def prepare(self) -> None:
+        """Builds the tables and takes the addresses."""
+        self.gates: list[Gate] = []
+        self.clock = self.stage.clock
+        self.hosts = HostTable(self.webapps)
+        self.sites: dict[bytes, Site] = {}
+        self.head_lines = b"server: %b\r\n" % check_value(self.server_header) if self.server_header else b""
+        self.trusted = Networks(self.trusted_proxies, self.trust_uds)
+        self.proxies = Networks(self.proxy_protocol_from, with_uds=True)
+        logger = self.access_log or self.stage.access_log
+        self.record: Callable[[Response], None] | None = (
+            logger.recorder(LOG_SCOPE) if logger is not None else None
+        )
+        if self.tls:
+            self._prepare_tls()
+        options = ListenOptions(self.backlog, self.uds_mode, self.uds_user, self.uds_group)
+        for address in self.address:
+            self.default_port = address.port or (443 if self.tls else 80)
+            self.gates.append(Gate(self, listen(address, options, self.name)))
+
+    def _prepare_tls(self) -> None:
+        self.tls_sites = tls.SiteTable(self.tls_strict_sni)
+        self.site_of: dict[Webapp, tls.Site] = {}
+        for webapp in self.webapps:
+            site = self.tls_sites.site(_identity_of(webapp), self._policy())
+            self.site_of[webapp] = site
+            self.tls_sites.add(webapp.hostnames, site)
+            for warning in tls.warn_of_certificate(site.identity.certificate, webapp.hostnames):
+                self.stage.log.warning("tls", f'webapp "{webapp.name}": {warning}')
+        if self.tls_default is not None:
+            self.tls_sites.default = self.site_of[self.tls_default]
+        elif self.tls_sites.default is None and self.webapps:
+            self.tls_sites.default = self.site_of[self.webapps[0]]
+        if self.tls_sites.default is None and not self.webapps:
+            raise UsageError("a TLS server needs at least one webapp, for its certificate")
+
+    @property
+    def addresses(self) -> list[str]:
+        """The addresses as they were bound."""
+        return [gate.listener.bound for gate in self.gates]
+
+    def start(self) -> None:
+        """Opens the gates; those of the stage before retire in favour of them, address by address."""
+        older = [gate for server in self._older() for gate in server.gates]
+        for gate in self.gates:
+            gate.start()
+            for old in older:
+                if old.listener is gate.listener and _same_terms(old.server, self):
+                    old.retire(gate)
+
+    def _older(self) -> Iterator[HTTPXServer]:
+        predecessor = self.stage.predecessor
+        if predecessor is not None:
+            for server in predecessor.members.get("servers", {}).values():
+                if isinstance(server, HTTPXServer):
+                    yield server
+
+    def stop(self, deadline: float) -> None:
+        """Closes the gates, waits for the connections until `deadline`, cuts the rest, gives the addresses back."""
+        gates, self.gates = getattr(self, "gates", []), []
+        for gate in gates:
+            gate.close()
+        for gate in gates:
+            gate.join(deadline)
+            gate.listener.release()
+
+    # For the gates and connections
+
+    def is_full(self) -> bool:
+        """True when there are as many connections as may be."""
+        return sum(len(gate.greenlets) for gate in self.gates) >= self.max_concurrent_conns
+
+    def find_site(self, host: bytes) -> Site:
+        """What a Host field comes to, remembered. Raises Refusal when it is malformed."""
+        try:
+            site = self.hosts.site(host, self.default_port)
+        except BadTarget as error:
+            raise Refusal(400, f"The field Host is not usable: {error}.") from error
+        if len(self.sites) >= KNOWN_HOSTS:
+            self.sites.clear()
+        self.sites[host] = site
+        return site
+
+    def believe_proxy(self, request: Request) -> None:
+        """Takes the client's address and scheme from what a trusted proxy says."""
+        believe(request, self.trusted, self.real_ip)
+
+    def check_site(self, request: Request, info: TLSInfo) -> None:
+        """Refuses a request for a webapp of another certificate than its connection has (RFC 9110 §15.5.20)."""
+        webapp = request.webapp
+        if webapp is not None and self.site_of.get(webapp) is not info.site:
+            raise Refusal(421, "This connection was made for another site.")
+
+
+def _identity_of(webapp: Webapp) -> tls.Identity:
+    return tls.Identity(webapp.tls_certificate, webapp.tls_private_key or "", webapp.tls_password or "")
+
+
+def _same_terms(old: HTTPXServer, new: HTTPXServer) -> bool:
+    """True when a connection accepted by one server may go on at the other: TLS was agreed on for good."""
+    return old.tls == new.tls and (not old.tls or old._policy() == new._policy())
+
+
+__all__ = ["HTTPXServer"]
