@@ -23,7 +23,7 @@ import ipaddress
 import re
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 TargetForm = Literal["origin", "absolute", "asterisk", "authority"]
@@ -38,8 +38,14 @@ class BadTarget(ValueError):
     status = 400
 
 
-Target = tuple[TargetForm, str | None, str | None, bytes, str]
-"""Form, scheme, authority, path (still encoded, without the query), query (without ``?``)."""
+class Target(NamedTuple):
+    """A request target taken apart. `raw_path` is still encoded and has no query; `query` has no ``?``."""
+
+    form: TargetForm
+    scheme: str | None
+    authority: str | None
+    raw_path: bytes
+    query: str
 
 
 # Neither controls, spaces nor a fragment: no client sends "#", and servers disagree about what it cuts off.
@@ -59,26 +65,28 @@ def split_target(target: bytes) -> Target:
     if target.isascii():
         text = target.decode("ascii")
         if text[:1] == "/" and text.isprintable() and " " not in text and "#" not in text:
-            cut = text.find("?")  # 0.4 µs where the regexp takes 1.0
+            cut = text.find("?")  # half the time of the regexp
             if cut < 0:
-                return "origin", None, None, target, ""
-            return "origin", None, None, target[:cut], text[cut + 1 :]
+                return Target("origin", None, None, target, "")
+            return Target("origin", None, None, target[:cut], text[cut + 1 :])
     match = _ORIGIN.fullmatch(target)
     if match is not None:
         path, query = match.groups()
-        return "origin", None, None, path, query.decode("utf-8", "surrogateescape") if query else ""
+        return Target("origin", None, None, path, query.decode("utf-8", "surrogateescape") if query else "")
     if target == b"*":
-        return "asterisk", None, None, b"*", ""
+        return Target("asterisk", None, None, b"*", "")
     match = _ABSOLUTE.fullmatch(target)
     if match is not None:
         scheme, authority, path, query = match.groups()
         split_authority(authority)
         text = query.decode("utf-8", "surrogateescape") if query else ""
-        return ("absolute", scheme.decode("ascii").lower(), authority.decode("ascii"), path or b"/", text)
+        return Target(
+            "absolute", scheme.decode("ascii").lower(), authority.decode("ascii"), path or b"/", text
+        )
     _, port = split_authority(target)
     if port is None:
         raise BadTarget("a request target must be a path, an absolute URI, * or host:port")
-    return "authority", None, target.decode("ascii"), b"", ""
+    return Target("authority", None, target.decode("ascii"), b"", "")
 
 
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
