@@ -22,6 +22,8 @@ from collections import OrderedDict
 from time import monotonic
 from typing import Any, Literal
 
+from gevent import monkey
+
 from hemi.component import Component, prop
 from hemi.values import Duration, Size
 
@@ -37,6 +39,10 @@ DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", 
 # A change within the granularity of the file system's clock (a kernel tick, 10 ms at worst) leaves size and
 # mtime as they are; a file that was this young when it was read is read again at its first revalidation.
 YOUNG_NS = 50_000_000
+
+# gevent's os.close waits with all but regular files for the next round of the hub (at 10 µs each), in case somebody
+# waits for the descriptor; here nobody ever does.
+_close = monkey.get_original("os", "close")
 
 Key = tuple[str, "str | None", Follow]
 
@@ -104,7 +110,7 @@ class OpenFile:
         """Close the descriptor, if there is one."""
         fd, self.fd = self.fd, -1
         if fd >= 0:
-            os.close(fd)
+            _close(fd)
 
 
 def sign(status: os.stat_result) -> tuple[int, int, int, int, int]:
@@ -148,7 +154,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def has_openat2() -> bool:
     """Whether openat2 works here; a seccomp filter may refuse it with EPERM."""
     try:
-        os.close(openat2(-100, "/", DIR_FLAGS, RESOLVE_NO_MAGICLINKS))
+        _close(openat2(-100, "/", DIR_FLAGS, RESOLVE_NO_MAGICLINKS))
     except OSError:
         return False
     return True
@@ -185,7 +191,7 @@ class Opener:
                         raise
                     # A link is absolute, or leaves the root on its way; it may well end below the root.
         finally:
-            os.close(root_fd)
+            _close(root_fd)
         return self._open_real(path, root)
 
     def _open_real(self, path: str, root: str) -> int:
@@ -198,7 +204,7 @@ class Opener:
         try:
             return self._open_plain(root_fd, inner, path)
         finally:
-            os.close(root_fd)
+            _close(root_fd)
 
     def _open_plain(self, root_fd: int, inner: str, path: str) -> int:
         """Open what is below `root_fd` without following a link anywhere."""
@@ -230,12 +236,12 @@ def walk(root_fd: int, inner: str) -> int:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), inner) from None
                 raise
             if folder != root_fd:
-                os.close(folder)
+                _close(folder)
             folder = fd
         return os.open(names[-1], OPEN_FLAGS | os.O_NOFOLLOW, dir_fd=folder)
     finally:
         if folder != root_fd:
-            os.close(folder)
+            _close(folder)
 
 
 def below(path: str, root: str) -> str | None:
@@ -364,11 +370,11 @@ class FileCache:
             if stat.S_ISREG(status.st_mode) and status.st_size <= self.small_size:
                 content, status = read_small(fd, status, self.small_size)
         except BaseException:
-            os.close(fd)
+            _close(fd)
             raise
         if content is None and stat.S_ISREG(status.st_mode):
             return OpenFile(path, fd, None, status)
-        os.close(fd)
+        _close(fd)
         return OpenFile(path, -1, content, status)
 
     def _keep(self, key: Key, file: OpenFile) -> None:

@@ -281,7 +281,7 @@ class Resolver:
         wait = self.timeout if timeout is None else timeout
         stale = known if known is not None and known.values and monotonic() < known.good_until else None
         try:
-            answer = self._ask(key, host).get(timeout=min(wait, STALE_WAIT) if stale else wait)
+            answer: Answer | None = self._ask(key, host).get(timeout=min(wait, STALE_WAIT) if stale else wait)
         except gevent.Timeout:
             if stale is None:
                 raise ResolveError(host, f"no answer within {wait:g} s", True) from None
@@ -290,6 +290,7 @@ class Resolver:
             if stale is None:
                 raise ResolveError(host, e.reason, e.temporary) from None
             answer = stale
+        assert answer is not None  # only for type checkers: a get with block=False could give None
         return self._values(answer, host)
 
     def _values(self, answer: Answer, host: str) -> tuple[Any, ...]:
