@@ -315,13 +315,17 @@ _below_cache = cache()
 
 
 def below(cls: type[Component]) -> set[type[Component]]:
-    """The registered classes whose components may stand anywhere inside of one of `cls`."""
+    """The registered classes whose components belong inside of one of `cls`.
+
+    Not those that it refers to, although they may be written in place: nobody expects a server to pass on what is
+    meant for its webapps, which usually stand elsewhere.
+    """
     found: set[type[Component]] | None = _below_cache.get(cls)
     if found is None:
         found, todo = set(), [cls]
         while todo:
             for declared in todo.pop().props().values():
-                for base in declared.kind.bases():
+                for base in declared.kind.bases() if declared.kind.structural else ():
                     fresh = set(concrete(typing.cast("type[Component]", base))) - found
                     found |= fresh
                     todo += fresh

@@ -150,7 +150,7 @@ def _variable(name: str, scope: Scope, column: int, hint: str = "") -> str:
 
     if not scope.variables and not scope.prefixes:
         raise ConditionError(f"there is no variable ${name}: nothing has variables here", column)
-    near = suggestion(name, scope.names()) or (f"; {hint}" if hint else "")
+    near = suggestion(f"${name}", [f"${one}" for one in scope.names()]) or (f"; {hint}" if hint else "")
     raise ConditionError(f"there is no variable ${name}{near}", column)
 
 

@@ -22,6 +22,7 @@ from hemi.values import NamedKind, Wrong, named, spelled, suggestion
 
 __all__ = ["Dirs", "effective", "load_file", "load_mapping", "load_text"]
 
+_MAX_SUGGESTIONS = 200  # a suggestion takes a millisecond, and a hopeless file can have thousands of problems
 _NAME = re.compile(r"[\w.-]{1,80}")
 
 
@@ -133,7 +134,7 @@ class _Loading:
         props, inherited = cls.props(), registry.inheritable(cls)
         for key in given.value:
             if key not in props and key not in inherited and key != "type":
-                near = suggestion(key, [*props, *inherited])
+                near = suggestion(key, [*props, *inherited]) if len(self.problems) < _MAX_SUGGESTIONS else ""
                 self.problem(given.key_place(key), component.label, f"unknown key {spelled(key)}{near}")
 
     def _make_named(self, owner: Component, declared: Prop, kind: NamedKind) -> None:

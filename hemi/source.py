@@ -21,7 +21,7 @@ import yaml
 from hemi.errors import Place, Problem
 
 MAX_BYTES = 1 << 20  # of one file
-MAX_NODES = 200_000  # of one configuration, with aliases expanded
+MAX_NODES = 100_000  # of one configuration, with aliases expanded
 MAX_DEPTH = 64
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -202,9 +202,9 @@ class _Builder:
             yield from yaml.parse(text, Loader=_LOADER)
         except yaml.MarkedYAMLError as error:
             raise SourceError(*self._explain(error, text)) from None
-        except yaml.reader.ReaderError as error:
+        except (yaml.reader.ReaderError, UnicodeError) as error:
             raise SourceError(*self._explain_character(error, text)) from None
-        except (yaml.YAMLError, ValueError, UnicodeError) as error:
+        except (yaml.YAMLError, ValueError) as error:
             raise SourceError(Place(self._name, 1, 1), f"must be YAML: {error}") from None
 
     def _explain(self, error: Any, text: str) -> tuple[Place, str]:

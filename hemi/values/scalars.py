@@ -117,16 +117,17 @@ class SizeKind(Kind):
     noun = "a size such as 64K"
     measure = "value"
     _units = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-    _form = re.compile(r"([0-9]{1,15})([KMGT]?)B?")
+    _form = re.compile(r"([0-9]{1,19})([KMGT]?)B?")
 
     def parse(self, given: Given, context: Context) -> int:
         value = given.value
         if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63:
             return value
         match = self._form.fullmatch(value) if isinstance(value, str) else None
-        if match is None:
+        size = int(match[1]) * self._units[match[2]] if match else -1
+        if not 0 <= size < 1 << 63:
             self.refuse(given)
-        return int(match[1]) * self._units[match[2]]
+        return size
 
     def show(self, value: int) -> Any:
         for unit in "TGMK":
