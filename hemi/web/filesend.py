@@ -18,9 +18,9 @@ PIECE = 262144
 
 def send_ranges(resp: Response, file: int, size: int) -> None:
     """Sends `size` bytes of the file, or what the Range field asks of them. Raises HTTPError 416."""
-    resp.lines += b"accept-ranges: bytes\r\n"
+    resp.fields.append((b"accept-ranges", b"bytes"))
     if resp.status == 304:
-        resp.stream.send_whole(resp, b"")
+        resp.send_unchanged(size)
         return
     ranges = _wanted(resp, size) if resp.status == 200 and b"range" in resp.request.index else None
     if ranges is None:
@@ -51,14 +51,19 @@ def _send_part(resp: Response, file: int, part: Range) -> None:
     elif resp.content_size >= 0:
         resp.stream.send_file(file, part.start, part.size, last=True)
     else:
-        at = part.start
-        while at < part.stop:
-            data = os.pread(file, min(PIECE, part.stop - at), at)
-            if not data:
-                raise EOFError("the file became shorter while it was sent")
-            at += len(data)
-            resp.echo(data)
+        _echo_part(resp, file, part)
         resp.finish()
+
+
+def _echo_part(resp: Response, file: int, part: Range) -> None:
+    """Sends a part of the file through the filters."""
+    at = part.start
+    while at < part.stop:
+        data = os.pread(file, min(PIECE, part.stop - at), at)
+        if not data:
+            raise EOFError("the file became shorter while it was sent")
+        at += len(data)
+        resp.echo(data)
 
 
 def _send_parts(resp: Response, file: int, ranges: list[Range], size: int) -> None:
@@ -67,9 +72,13 @@ def _send_parts(resp: Response, file: int, ranges: list[Range], size: int) -> No
     resp.content_type = layout.content_type.decode()
     resp.content_size = layout.size
     resp.etag = resp.last_modified = None
-    resp.revisers = ()  # a coding would apply to the parts' offsets
     resp.begin()
+    filtered = resp.content_size < 0
     for head, part in layout.parts:
-        resp.stream.send_data(head)
-        resp.stream.send_file(file, part.start, part.size)
-    resp.stream.send_data(layout.tail, last=True)
+        resp.echo(head)
+        if filtered:
+            _echo_part(resp, file, part)
+        else:
+            resp.stream.send_file(file, part.start, part.size)
+    resp.echo(layout.tail)
+    resp.finish()

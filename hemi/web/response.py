@@ -140,6 +140,10 @@ class Response:
         for known, value in reversed(self.fields):
             if known == key:
                 return value.decode("latin-1")
+        if self.lines:
+            for line in self.lines.split(b"\r\n"):
+                if line.partition(b": ")[0] == key:
+                    return line.partition(b": ")[2].decode("latin-1")
         return default
 
     def header_text(self, name: str) -> str:
@@ -226,8 +230,9 @@ class Response:
         if self.etag is not None or self.last_modified is not None:
             self._evaluate()
         if self.revisers:
-            content = self._revise_whole(content)  # type: ignore[arg-type]
-        self.stream.send_whole(self, content)  # type: ignore[arg-type]
+            self._send_revised(content)  # type: ignore[arg-type]
+        else:
+            self.stream.send_whole(self, content)  # type: ignore[arg-type]
 
     def send_json(self, value: Any, status: int | None = None) -> None:
         """Sends a value as JSON."""
@@ -260,7 +265,7 @@ class Response:
             self.content_type, content = page
         else:
             self.content_type, content = errorpages.error_page(status, self.request.header("accept"), text)
-        self.stream.send_whole(self, self._revise_whole(content) if self.revisers else content)
+        self._send_revised(content)
 
     def early_hints(self, *links: str) -> None:
         """Sends 103 Early Hints with these Link values (RFC 8297), where the client's version allows it."""
@@ -323,6 +328,8 @@ class Response:
                 raise HTTPError(412)
             if verdict:
                 self.status = verdict
+                if not self.revisers:  # these want to know what type of content it would have been
+                    self.content_type = ""
 
     # Streamed messages
 
@@ -352,6 +359,8 @@ class Response:
             self._filters = self._revise_head(size)
             if self._filters:
                 self.content_size = -1
+                if self.request.method == "HEAD":
+                    self._filters = None  # nobody will see what they would make of the content
         self.stream.send_head(self)
 
     def flush(self) -> None:
@@ -393,15 +402,26 @@ class Response:
             if filter_ is not None:
                 filters.append(filter_)
                 size = None
+        if self.status == 304:
+            self.content_type = ""  # it says nothing about content (RFC 9110 §15.4.5)
         return filters
 
-    def _revise_whole(self, content: bytes) -> bytes:
+    def _send_revised(self, content: bytes) -> None:
         filters = self._revise_head(len(content))
-        if self.request.method == "HEAD" and filters:
-            return b""  # what the filters would make of it is not worth knowing: a HEAD may omit the length
+        if filters and self.request.method == "HEAD":
+            # How long the content would get is not worth finding out: a HEAD may leave the length out.
+            self.content_size = -1
+            self.stream.send_head(self)
+            self.stream.finish()
+            return
         for filter_ in filters:
             content = filter_.update(content) + filter_.finish()
-        return content
+        self.stream.send_whole(self, content)
+
+    def send_unchanged(self, size: int | None = None) -> None:
+        """Sends the 304 that the status says already; `size` is that of the content that is not sent."""
+        self._revise_head(size)
+        self.stream.send_whole(self, b"")
 
     def elapsed(self) -> str:
         """Seconds since the request began to arrive, for logs."""

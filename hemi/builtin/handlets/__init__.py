@@ -1,0 +1,1 @@
+"""The built-in handlets, one file each."""

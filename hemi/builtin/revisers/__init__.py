@@ -1,0 +1,1 @@
+"""The built-in revisers, one file each."""
