@@ -9,7 +9,8 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
 from hemi.web import negotiate
@@ -21,10 +22,9 @@ from hemi.web.ranges import Range, parse_ranges
 from hemi.web.uri import parse_query
 
 if TYPE_CHECKING:
-    from hemi.tls import TLSInfo
     from hemi.web.reviser import Filter
     from hemi.web.rule import Rule
-    from hemi.web.stream import ServerStream
+    from hemi.web.stream import ServerConn, ServerStream
     from hemi.web.webapp import Webapp
 
 RECV_SIZE = 65536
@@ -32,8 +32,9 @@ VERSIONS = {10: "1.0", 11: "1.1", 20: "2.0", 30: "3.0"}
 
 
 class Request:
-    """One request. `fields` are (name, value) pairs of bytes in the order they came, names in lower case; `index` is
-    the last value of each name. `content_size` is in bytes, -1 when the content is vague (its end is told at the end).
+    """One request. `fields` are (name, value) pairs of bytes in the order they came, names in lower case; `index` has
+    the value of each name, lists joined. Both may be shared between requests: change them by `add_header` and
+    `delete_header`. `content_size` is in bytes, -1 when the content is vague (its end is told at the end).
     `path` is decoded (UTF-8, undecodable bytes as surrogates) and normalised; `raw_path` is as it came.
     """
 
@@ -79,11 +80,12 @@ class Request:
     def __init__(
         self,
         stream: ServerStream,
+        conn: ServerConn,
         version: int,
         method: str,
         target: bytes,
-        fields: list[tuple[bytes, bytes]],
-        index: dict[bytes, bytes],
+        fields: Sequence[tuple[bytes, bytes]],
+        index: Mapping[bytes, bytes],
     ) -> None:
         self.stream = stream
         self.version = version
@@ -91,24 +93,22 @@ class Request:
         self.target = target
         self.fields = fields
         self.index = index
+        self.started = monotonic()
+        self.scheme = conn.scheme
+        self.src_host, self.src_port = conn.peer
+        self.tls = conn.tls
         self.content_size = 0
         self.webapp: Webapp | None = None
         self.rule: Rule | None = None
         self.limit = 0
         self.received = 0
         self.filters: tuple[Filter, ...] = ()
-        self.trailer_fields: list[tuple[bytes, bytes]] = []
+        self.trailer_fields: list[tuple[bytes, bytes]] | None = None
         self.state: dict[str, Any] | None = None
         self._rest = b""
         self._queries: list[tuple[str, str]] | None = None
         self._cookies: dict[str, str] | None = None
         self._form: Form | None = None
-        # Set by the stream, which knows them for all requests of its connection:
-        self.scheme = "http"
-        self.src_host = ""
-        self.src_port = 0
-        self.tls: TLSInfo | None = None
-        self.started = 0.0
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.target.decode('latin-1')} HTTP/{VERSIONS[self.version]}>"
@@ -125,7 +125,9 @@ class Request:
         return f"{self.scheme}://{self.authority}{self.uri()}"
 
     def line(self) -> str:
-        """The request line, for logs."""
+        """The request line, for logs; "" for bytes that were none."""
+        if not self.method:
+            return ""
         return f"{self.method} {self.target.decode('latin-1')} HTTP/{VERSIONS[self.version]}"
 
     def version_text(self) -> str:
@@ -157,7 +159,7 @@ class Request:
     @property
     def headers(self) -> Fields:
         """All fields as a read-only mapping, whatever the case of the names."""
-        return Fields(self.fields)
+        return Fields(list(self.fields))
 
     def header_text(self, name: str) -> str:
         """The value of a field or "": the variable $header_NAME."""
@@ -166,14 +168,15 @@ class Request:
     def add_header(self, name: str, value: str) -> None:
         """Adds a field, as a reviser may do before handlets look."""
         key, data = name.lower().encode("latin-1"), value.encode("latin-1")
-        self.fields.append((key, data))
-        self.index[key] = data
+        self.fields = (*self.fields, (key, data))
+        self.index = {**self.index, key: data}
 
     def delete_header(self, name: str) -> None:
         """Removes all fields of this name."""
         key = name.lower().encode("latin-1")
-        if self.index.pop(key, None) is not None:
-            self.fields[:] = [field for field in self.fields if field[0] != key]
+        if key in self.index:
+            self.fields = [field for field in self.fields if field[0] != key]
+            self.index = dict(self.fields)
 
     @property
     def content_type(self) -> str:
@@ -362,7 +365,7 @@ class Request:
     @property
     def trailers(self) -> Fields:
         """The fields behind the content; complete when the content has been read to its end."""
-        return Fields(self.trailer_fields)
+        return Fields(self.trailer_fields or [])
 
     # Forms
 

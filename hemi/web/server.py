@@ -158,6 +158,8 @@ class HTTPXServer(Server, sign="httpx_server"):
         self.clock = self.stage.clock
         self.hosts = HostTable(self.webapps)
         self.sites: dict[bytes, Site] = {}
+        self.known_heads: dict[bytes, Any] = {}
+        self.known_answers: dict[tuple[int, str, int], bytes] = {}
         self.head_lines = b"server: %b\r\n" % check_value(self.server_header) if self.server_header else b""
         self.trusted = Networks(self.trusted_proxies, self.trust_uds)
         self.proxies = Networks(self.proxy_protocol_from, with_uds=True)

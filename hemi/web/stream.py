@@ -9,7 +9,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from hemi.sockets import Peer
+    from hemi.tls import TLSInfo
     from hemi.web.response import Response
+
+
+class ServerConn(Protocol):
+    """What a request takes over from its connection."""
+
+    scheme: str
+    peer: Peer
+    tls: TLSInfo | None
 
 
 class ServerStream(Protocol):

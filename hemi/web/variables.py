@@ -26,12 +26,12 @@ _REQUEST = {
     "server_name": "{r}.tls_text('server_name')",
     "client_subject": "{r}.tls_text('client_subject')",
     "version": "{r}.version_text()",
-    "user": "{r}.user()",
+    "user": "({r}.user() if b'authorization' in {r}.index else '')",
     "webapp": "({r}.webapp.name if {r}.webapp is not None else '')",
 }
 
 _PREFIXES = {
-    "header_": "{r}.header_text({{name!r}})",
+    "header_": "{r}.index.get(b{{name!r}}, b'').decode('latin-1')",
     "cookie_": "{r}.cookie_text({{name!r}})",
     "query_": "{r}.query_text({{name!r}})",
 }
@@ -40,12 +40,12 @@ _NGINX = {
     # nginx's names for the same things: formats are often brought along
     "remote_addr": "{r}.src_host",
     "remote_port": "str({r}.src_port)",
-    "remote_user": "{r}.user()",
+    "remote_user": "({r}.user() if b'authorization' in {r}.index else '')",
     "host": "{r}.hostname",
     "request_method": "{r}.method",
     "request_uri": "{r}.uri()",
-    "http_referer": "{r}.header_text('referer')",
-    "http_user_agent": "{r}.header_text('user-agent')",
+    "http_referer": "{r}.index.get(b'referer', b'').decode('latin-1')",
+    "http_user_agent": "{r}.index.get(b'user-agent', b'').decode('latin-1')",
     "server_protocol": "'HTTP/' + {r}.version_text()",
 }
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 import re
 from collections import deque
+from collections.abc import Mapping
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade, HttpRequestParser
 
 from hemi.sockets import DeadlinePassed, Peer
 from hemi.web import exchange
-from hemi.web.errors import ClientGone
 from hemi.web.h1.content import Content1
 from hemi.web.h1.framing import Refusal, check_request_line, content_size, head_size, merge_fields
 from hemi.web.h1.stream import DROP_MOST, Server1Stream
@@ -25,7 +26,9 @@ from hemi.web.uri import BadTarget, normalise_path, split_target
 
 if TYPE_CHECKING:
     from hemi.sockets import Channel
-    from hemi.web.server import Gate, HTTPXServer
+    from hemi.web.gate import Gate
+    from hemi.web.hosts import Site
+    from hemi.web.server import HTTPXServer
 
 RECV_HEAD = 16384
 """Bytes read at once while a head is expected; it bounds how many pipelined requests are parsed ahead."""
@@ -36,9 +39,26 @@ TAIL = 256
 LINGER = 2.0
 """Seconds that a closing connection goes on reading, so that the client can take the last answer."""
 
+KNOWN_HEADS = 1024
+KNOWN_SIZE = 2048
+"""How many blocks of fields a server remembers, and how large ones in bytes; clients can send any."""
+
+_PLAIN_LINE = re.compile(
+    rb"(GET|HEAD|POST|PUT|DELETE|OPTIONS|PATCH) "
+    rb"((/[A-Za-z0-9/_.~!$&'()*+,;=:@%-]*)(?:\?([A-Za-z0-9/_.~!$&'()*+,;=:@%?-]*))?) HTTP/1\.1"
+)
 _VERSIONS = {"1.1": 11, "1.0": 10}
 _METHODS = {name.encode(): name for name in "GET HEAD POST PUT DELETE OPTIONS PATCH TRACE CONNECT".split()}
 _UNKNOWN_METHOD = re.compile(rb"[\r\n]*[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32} [/*h]")
+
+
+class KnownHead(NamedTuple):
+    """The fields of a request, seen before, with what they come to."""
+
+    fields: tuple[tuple[bytes, bytes], ...]
+    index: Mapping[bytes, bytes]
+    site: Site
+    keep_alive: bool
 
 
 class Server1Conn:
@@ -184,9 +204,7 @@ class Server1Conn:
         """Answers bytes that are no request we can serve, and closes."""
         stream = Server1Stream(self, False)
         stream.refusal = refusal
-        request = Request(stream, 11, "", b"", [], {})
-        stream.request = request
-        self._introduce(request)
+        stream.request = Request(stream, self, 11, "", b"", (), {})
         exchange.run(stream, self.server)
         stream.end()
         if not self.broken:
@@ -200,7 +218,64 @@ class Server1Conn:
     # Parsing
 
     def feed(self, data: bytes) -> None:
-        """Gives the parser what has arrived."""
+        """Takes what has arrived."""
+        if data.endswith(b"\r\n\r\n") and not self._last and self._parsing is None:
+            line, _, block = data.partition(b"\r\n")
+            head = self.server.known_heads.get(block)
+            if head is not None:
+                match = _PLAIN_LINE.fullmatch(line)
+                if match is not None:
+                    self._queue_known(head, match)
+                    return
+            self._parse(data)
+            self._remember(block)
+        else:
+            self._parse(data)
+
+    def _queue_known(self, head: KnownHead, match: re.Match[bytes]) -> None:
+        """Queues a request whose fields have been seen before, to the byte, behind a plain request line."""
+        method, target, path, query = match.groups()
+        stream = Server1Stream(self, head.keep_alive)
+        request = Request(stream, self, 11, _METHODS[method], target, head.fields, head.index)
+        stream.request = request
+        request.raw_path = path
+        request.query_string = query.decode("ascii") if query else ""
+        try:
+            request.path = normalise_path(path)
+        except BadTarget as error:
+            stream.refusal = Refusal(400, f"The target is not usable: {error}.")
+            stream.keep_alive = False
+        request.webapp, request.authority, request.hostname, request.port = head.site
+        if len(target) > self.server.max_target_size:
+            stream.refusal = Refusal(414, "The target of the request is too long.")
+            stream.keep_alive = False
+        if self.trusted:
+            self.server.believe_proxy(request)
+        if self.tls is not None:
+            self._check_site(stream, request)
+        self._queue.append(stream)
+
+    def _remember(self, block: bytes) -> None:
+        """Remembers the fields of a request that came alone and whole, and is as ordinary as can be.
+
+        Clients that keep a connection send the same fields again and again; parsing them is the better part of the
+        work for a request. What is remembered was parsed and checked; only the same bytes meet it again.
+        """
+        if len(self._queue) != 1 or self._last or self._parsing is not None or len(block) > KNOWN_SIZE:
+            return
+        stream = self._queue[0]
+        request = stream.request
+        if stream.refusal is None and stream.content is None and request.version == 11 and request.path != "*":
+            index = request.index
+            if b"upgrade" in index or b"expect" in index or request.target[:1] != b"/":
+                return
+            heads = self.server.known_heads
+            if len(heads) >= KNOWN_HEADS:
+                heads.clear()
+            site = self.server.find_site(index[b"host"])
+            heads[block] = KnownHead(tuple(request.fields), MappingProxyType(dict(index)), site, stream.keep_alive)
+
+    def _parse(self, data: bytes) -> None:
         window = self._window = self._last + data if self._last else data
         try:
             self._parser.feed_data(data)
@@ -273,30 +348,21 @@ class Server1Conn:
         parser = self._parser
         method = parser.get_method()
         stream = Server1Stream(self, parser.should_keep_alive())
-        request = Request(
-            stream,
-            _VERSIONS.get(parser.get_http_version(), 0),
-            _METHODS.get(method) or method.decode("latin-1"),
-            target,
-            fields,
-            dict(fields),
-        )
+        # A request that keeps the connection and has no Connection field is HTTP/1.1; asking the parser costs more.
+        index = dict(fields)
+        version = 11
+        if not stream.keep_alive or b"connection" in index:
+            version = _VERSIONS.get(parser.get_http_version(), 0)
+        name = _METHODS.get(method) or method.decode("latin-1")
+        request = Request(stream, self, version, name, target, fields, index)
         stream.request = request
         self._parsing = stream
         self._queue.append(stream)
-        self._introduce(request)
         try:
             self._examine(stream, request, method)
         except Refusal as refusal:
             stream.refusal = refusal
             stream.keep_alive = False
-
-    def _introduce(self, request: Request) -> None:
-        """Tells the request where it came from."""
-        request.started = monotonic()
-        request.scheme = self.scheme
-        request.src_host, request.src_port = self.peer
-        request.tls = self.tls
 
     def _examine(self, stream: Server1Stream, request: Request, method: bytes) -> None:
         """Checks what the parser does not, and fills the request in. Raises Refusal."""
@@ -352,6 +418,13 @@ class Server1Conn:
         if self.tls is not None:
             server.check_site(request, self.tls)
 
+    def _check_site(self, stream: Server1Stream, request: Request) -> None:
+        try:
+            self.server.check_site(request, self.tls)
+        except Refusal as refusal:
+            stream.refusal = refusal
+            stream.keep_alive = False
+
     def _examine_target(self, request: Request, host: bytes) -> bytes:
         """Takes apart a target that is no path. Returns the authority that counts (RFC 9112 §3.2.2)."""
         try:
@@ -401,6 +474,3 @@ class Server1Conn:
             fields, self._fields = self._fields, []
             if fields:
                 stream.request.trailer_fields = fields
-
-
-__all__ = ["ClientGone", "Server1Conn"]
