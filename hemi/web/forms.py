@@ -167,7 +167,7 @@ class FormReader:
         if kind == _MULTIPART:
             self._parser = _MultipartParser(parameters.get("boundary", ""), limits, spool_dir)
         elif kind == _URLENCODED:
-            self._parser = _UrlencodedParser(_check_charset(parameters.get("charset", "utf-8")), limits)
+            self._parser = _UrlencodedParser(check_charset(parameters.get("charset", "utf-8")), limits)
         else:
             raise FormError(415, f"a form must be {_URLENCODED} or {_MULTIPART}, not {kind!r}")
 
@@ -197,7 +197,8 @@ _CHARSET = re.compile(
 )
 
 
-def _check_charset(name: str) -> str:
+def check_charset(name: str) -> str:
+    """The name of a charset that a client chose. Raises FormError 415 for codecs that are none (zip, rot13 …)."""
     try:
         if _CHARSET.fullmatch(name) is not None:
             codecs.lookup(name)
@@ -310,7 +311,7 @@ class _MultipartParser:
         filename = _filename(segment, headers)
         if filename is None:
             self.field_name, self.field = name, bytearray()
-            self.charset = _check_charset(segment.charset or "utf-8")
+            self.charset = check_charset(segment.charset or "utf-8")
             if len(self.form.fields) >= self.limits.max_fields:
                 raise _too_many_fields(self.limits)
         else:
@@ -404,7 +405,7 @@ def _filename(segment: multipart.MultipartSegment, headers: dict[str, str]) -> s
         return None
     charset, _, rest = extended.partition("'")
     encoded = rest.partition("'")[2]
-    return unquote_to_bytes(encoded).decode(_check_charset(charset), "replace")
+    return unquote_to_bytes(encoded).decode(check_charset(charset), "replace")
 
 
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"|?*\ud800-\udfff\u200e\u200f\u202a-\u202e\u2066-\u2069]')

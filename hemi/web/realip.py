@@ -91,5 +91,14 @@ def read_proxy_header(channel: Channel, peer: Peer) -> Peer:
         result = proxy_protocol.parse(head + data)
         if isinstance(result, proxy_protocol.Header):
             channel.sock.recv(result.size - len(head))
-            return Peer(result.src_host, result.src_port) if result.is_known else peer
+            return _client_of(result, peer)
         head += channel.sock.recv(len(data))  # more is needed, so all of this belongs to the header
+
+
+def _client_of(header: proxy_protocol.Header, peer: Peer) -> Peer:
+    if not header.is_known:
+        return peer
+    if header.transport in ("unix", "unixgram"):
+        return Peer("unix:", 0)
+    host, _ = _node(f"[{header.src_host}]" if ":" in header.src_host else header.src_host)
+    return Peer(host, header.src_port)

@@ -17,9 +17,9 @@ from hemi.web import negotiate
 from hemi.web.cookies import parse_cookies
 from hemi.web.errors import HTTPError
 from hemi.web.fields import Fields, parse_parameters, split_list
-from hemi.web.forms import Form, FormError, FormReader, Upload
+from hemi.web.forms import Form, FormError, FormReader, Upload, check_charset
 from hemi.web.ranges import Range, parse_ranges
-from hemi.web.uri import parse_query
+from hemi.web.uri import BadTarget, parse_query
 
 if TYPE_CHECKING:
     from hemi.web.reviser import Filter
@@ -199,7 +199,10 @@ class Request:
     def queries_list(self) -> list[tuple[str, str]]:
         """All (name, value) pairs of the query string, in order."""
         if self._queries is None:
-            self._queries = parse_query(self.query_string)
+            try:
+                self._queries = parse_query(self.query_string)
+            except BadTarget as error:
+                raise HTTPError(400, f"The query is not usable: {error}.") from error
         return self._queries
 
     def query(self, name: str, default: str | None = None) -> str | None:
@@ -349,11 +352,14 @@ class Request:
         return self.read()
 
     def text(self) -> str:
-        """The whole content as text in its charset. Raises HTTPError 400 when it is not that."""
+        """The whole content as text in its charset. Raises HTTPError 400 when it is not that, 415 for unknown ones."""
         try:
-            return self.content().decode(self.charset)
-        except (UnicodeDecodeError, LookupError) as error:
-            raise HTTPError(400, f"The content is not text in {self.charset}.") from error
+            charset = check_charset(self.charset)
+            return self.content().decode(charset)
+        except FormError as error:
+            raise HTTPError(error.status, str(error)) from error
+        except UnicodeDecodeError as error:
+            raise HTTPError(400, f"The content is not text in {charset}.") from error
 
     def json(self) -> Any:
         """The whole content as JSON. Raises HTTPError 400 when it is none."""
