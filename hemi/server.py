@@ -12,3 +12,7 @@ class Server(Component, kind="servers"):
     def addresses(self) -> list[str]:
         """The addresses as they were bound, from `prepare` on."""
         return []
+
+    def urls(self) -> list[str]:
+        """The addresses as one may type them into a client."""
+        return self.addresses

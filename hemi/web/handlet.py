@@ -1,4 +1,4 @@
-"""Handlets: the components that answer requests. The kind itself; the ready-made ones are in `hemi.builtin.handlets`."""
+"""Handlets: the components that answer requests. The kind itself; ready-made ones are in `hemi.builtin.handlets`."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -194,6 +193,20 @@ class HTTPXServer(Server, sign="httpx_server"):
     def addresses(self) -> list[str]:
         """The addresses as they were bound."""
         return [gate.listener.bound for gate in self.gates]
+
+    def urls(self) -> list[str]:
+        """The addresses as one may type them into a browser."""
+        scheme, usual = ("https", ":443") if self.tls else ("http", ":80")
+        urls = []
+        for gate in self.gates:
+            bound = gate.listener.bound
+            if gate.listener.address.path:
+                urls.append(f"unix:{bound}")
+            else:
+                for wildcard in ("[::]:", "0.0.0.0:"):
+                    bound = bound.replace(wildcard, "localhost:")
+                urls.append(f"{scheme}://{bound.removesuffix(usual)}/")
+        return urls
 
     def start(self) -> None:
         """Opens the gates; those of the stage before retire in favour of them, address by address."""

@@ -48,7 +48,10 @@ _PLAIN_LINE = re.compile(
     rb"((/[A-Za-z0-9/_.~!$&'()*+,;=:@%-]*)(?:\?([A-Za-z0-9/_.~!$&'()*+,;=:@%?-]*))?) HTTP/1\.1"
 )
 _VERSIONS = {"1.1": 11, "1.0": 10}
-_METHODS = {name.encode(): name for name in "GET HEAD POST PUT DELETE OPTIONS PATCH TRACE CONNECT".split()}
+_METHODS = {
+    name.encode(): name
+    for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT")
+}
 _UNKNOWN_METHOD = re.compile(rb"[\r\n]*[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32} [/*h]")
 
 

@@ -290,7 +290,7 @@ class Server1Stream:
         return True
 
     def end(self) -> None:
-        """Lets go of everything: without the circles that this breaks, each exchange would be work for the collector."""
+        """Lets go of everything: left as they are, the circles would make each exchange work for the collector."""
         self.conn = self.request = self.response = None  # type: ignore[assignment]
 
     def _send(self, data: bytes) -> None:

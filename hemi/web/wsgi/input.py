@@ -126,21 +126,30 @@ class Input:
     def readline(self, size: int | None = -1) -> bytes:
         """Returns the next line with its line feed, or at the most `size` bytes of it; b"" at the end."""
         most = self._limit if size is None or size < 0 else size
-        searched = 0
+        data, at = self._data, self._at
+        have = len(data) - at
+        found = data.find(b"\n", at, at + most)
+        if found >= 0 or have >= most:
+            self._at = found + 1 if found >= 0 else at + most
+            return data[at : self._at]
+        return self._read_long_line(data[at:], most)
+
+    def _read_long_line(self, start: bytes, most: int) -> bytes:
+        """A line of which only the start has arrived."""
+        pieces, have = [start], len(start)
         while True:
-            data, at = self._data, self._at
-            have = len(data) - at
-            found = data.find(b"\n", at + searched, at + most)
-            if found >= 0 or have >= most:
-                stop = found + 1 if found >= 0 else at + most
-                self._at = stop
-                return data[at:stop]
-            searched = have
             piece = self._receive()
             if not piece:
                 self._data, self._at = b"", 0
-                return data[at:]
-            self._data, self._at = data[at:] + piece, 0
+                break
+            found = piece.find(b"\n", 0, most - have)
+            stop = found + 1 if found >= 0 else min(most - have, len(piece))
+            pieces.append(piece[:stop])
+            have += stop
+            if found >= 0 or have >= most:
+                self._data, self._at = piece, stop
+                break
+        return b"".join(pieces)
 
     def readlines(self, hint: int | None = -1) -> list[bytes]:
         """Returns the remaining lines, or those that begin within the next `hint` bytes."""
