@@ -169,6 +169,29 @@ def concrete(base: type[Component]) -> list[type[Component]]:
     return [cls for _, cls in sorted(_registry.get(base.kind, {}).items()) if issubclass(cls, base)]
 
 
+def forget(modules: set[str]) -> None:
+    """Forgets the classes of modules, and those modules, so that they can be imported anew when they are mended.
+
+    Classes whose module is not there, because it could not be imported to its end, are forgotten as well.
+    """
+    tables: list[dict[str, type[Component]]] = [_bases, _classes, *_registry.values()]
+    for table in tables:
+        for name, cls in list(table.items()):
+            if cls.__module__ in modules or cls.__module__ not in sys.modules:
+                del table[name]
+                sys.modules.pop(cls.__module__, None)
+    for one in _caches:
+        one.clear()
+
+
+def resolve_all() -> None:
+    """Reads the annotations of all registered classes; raises BugError when one cannot be read."""
+    for table in _registry.values():
+        for cls in table.values():
+            for declared in cls.props().values():
+                _ = declared.kind
+
+
 def cache() -> dict[Any, Any]:
     """A dictionary that is emptied whenever a class is registered."""
     _caches.append({})
@@ -357,8 +380,10 @@ __all__ = [
     "cache",
     "concrete",
     "find",
+    "forget",
     "inheritable",
     "kinds",
     "prop",
+    "resolve_all",
     "signs",
 ]

@@ -360,7 +360,8 @@ def describe_limits(declared: Prop) -> str:
     span = f"{least} to {most}" if least is not None and most is not None else ""
     span = span or (f"at least {least}" if least is not None else f"at most {most}")
     if declared.bare_kind.measure == "length":
-        span += " long" if declared.bare_kind.noun == "text" else " items"
+        one = (most if most is not None else least) == 1
+        span += " long" if declared.bare_kind.noun == "text" else " item" if one else " items"
     return span
 
 

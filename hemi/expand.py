@@ -21,7 +21,7 @@ import traceback
 from collections.abc import Iterator
 from typing import Any
 
-from hemi.component import STAGE_KINDS
+from hemi import component as registry
 from hemi.errors import Place
 from hemi.source import Dirs, Given, Reader, resolve_scalar
 from hemi.values.base import named, spelled, suggestion
@@ -29,7 +29,7 @@ from hemi.values.base import named, spelled, suggestion
 MAX_FILES = 1000
 MAX_TEXT = 1 << 16  # characters of a text after replacement
 
-_SECTIONS = frozenset(STAGE_KINDS)
+_SECTIONS = frozenset(registry.STAGE_KINDS)
 _VARIABLE = re.compile(r"\$\$\{|\$\{([^{}]*)\}")
 
 
@@ -222,9 +222,13 @@ def _import_all(given: Given, reader: Reader, dirs: Dirs) -> None:
         if not isinstance(name, str) or not all(part.isidentifier() for part in name.split(".")):
             reader.problem(item.place, f"extensions must be names of modules, not {named(item)}")
             continue
+        before = set(sys.modules)
         try:
+            importlib.invalidate_caches()
             importlib.import_module(name)
+            registry.resolve_all()
         except (Exception, SystemExit) as error:
+            registry.forget(set(sys.modules) - before)
             last = traceback.format_exception_only(error)[-1].strip() + _where(error)
             reader.problem(item.place, f"extensions must be importable, not {spelled(name)}: {last}")
 

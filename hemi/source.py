@@ -214,6 +214,8 @@ class _Builder:
         line = lines[place.line - 1] if place.line <= len(lines) else ""
         if line.lstrip(" ").startswith("\t") and place.column > line.index("\t"):
             return place._replace(column=line.index("\t") + 1), "must be indented by spaces, not tabs"
+        if "expected ','" in error.problem and "${" in line[: place.column]:
+            return place, "must be quoted when ${…} is inside of [ ] or { }"
         parts = [part for part in (error.problem, error.context) if part]
         return place, "must be YAML: " + ", ".join(parts)
 

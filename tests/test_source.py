@@ -120,6 +120,7 @@ def test_aliases_make_values_of_their_own() -> None:
         ),
         ("a: !x {}", "it:1:4: must be written without a tag, not !x"),
         ("? [a]\n: 1\n", "it:1:3: a key must be text, not a list or a mapping"),
+        ("a: [b.${c}]", "it:1:8: must be quoted when ${…} is inside of [ ] or { }"),
         ("a: 1\n---\nb: 2\n", "it:2:1: must be one document, not several"),
         ("a: *x\n", "it:1:4: there is no anchor &x above"),
         ("a: &x [*x]\n", "it:1:8: *x must not stand inside of &x"),

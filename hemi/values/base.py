@@ -128,5 +128,5 @@ def spelled(value: Any) -> str:
 def suggestion(word: str, words: Iterable[str]) -> str:
     """', did you mean "x"?' when one of `words` is near, else ''."""
     alike = {one for one in words if abs(len(one) - len(word)) <= 5}
-    near = difflib.get_close_matches(word, sorted(alike), 1, 0.6) if len(alike) <= 1000 else []
+    near = difflib.get_close_matches(word, sorted(alike), 1, 0.7) if len(alike) <= 1000 else []
     return f', did you mean "{near[0]}"?' if near else ""

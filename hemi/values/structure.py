@@ -12,8 +12,11 @@ from hemi.source import Given
 from hemi.values.base import Context, Kind, Wrong, named, spelled, suggestion
 
 
+_SPOKEN_AN = ("a", "e", "i", "o", "h2", "hrpc", "http", "fcgi", "rpc", "scgi")
+
+
 def _article(noun: str) -> str:
-    return ("an " if noun[:1] in "aeio" else "a ") + noun
+    return ("an " if noun.startswith(_SPOKEN_AN) else "a ") + noun
 
 
 def _noun(base: Any) -> str:
