@@ -24,5 +24,9 @@ class ClientGone(ConnectionError):
     """The client closed, or takes or gives nothing any more: whatever is done for it can stop."""
 
 
+class LengthMismatch(RuntimeError):
+    """The handlet sent more or less content than it had promised by Content-Length."""
+
+
 class AlreadySent(RuntimeError):
     """The head of the response has gone out: status and headers can't change any more."""

@@ -32,7 +32,7 @@ def run(stream, server: HTTPXServer) -> None:  # type: ignore[no-untyped-def]  #
         _answer(stream, response, error, server)
     except ClientGone:
         stream.keep_alive = False
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # code that calls sys.exit() must not end the server
         _report(stream, response, error, server)
     owner = request.rule or request.webapp or server
     if owner.record is not None:
@@ -65,7 +65,7 @@ def _answer(stream, response: Response, error: HTTPError, server: HTTPXServer) -
         _report(stream, response, another, server)
 
 
-def _report(stream, response: Response, error: Exception, server: HTTPXServer) -> None:  # type: ignore[no-untyped-def]
+def _report(stream, response: Response, error: BaseException, server: HTTPXServer) -> None:  # type: ignore[no-untyped-def]
     """Logs what a handlet raised, with the traceback, and answers with a plain 500 if that is still possible."""
     request: Request = stream.request
     server.stage.log.error(

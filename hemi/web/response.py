@@ -60,6 +60,7 @@ class Response:
         "etag",
         "fields",
         "has_date",
+        "has_server",
         "is_sent",
         "last_modified",
         "lines",
@@ -87,6 +88,7 @@ class Response:
         self.record: Any = None
         self.is_sent = False
         self.has_date = False
+        self.has_server = False
         self.close = False
         self.bytes_sent = 0
 
@@ -126,6 +128,8 @@ class Response:
             self.last_modified = None
         elif key == b"date":
             self.has_date = False
+        elif key == b"server":
+            self.has_server = False
         self.fields = [field for field in self.fields if field[0] != key]
 
     def header(self, name: str, default: str | None = None) -> str | None:
@@ -234,6 +238,14 @@ class Response:
         else:
             self.stream.send_whole(self, content)  # type: ignore[arg-type]
 
+    def deliver(self, content: bytes) -> None:
+        """Sends the whole response with a head that was made elsewhere, by an app or a backend: it stays as it is, but
+        for the revisers."""
+        if self.revisers:
+            self._send_revised(content)
+        else:
+            self.stream.send_whole(self, content)
+
     def send_json(self, value: Any, status: int | None = None) -> None:
         """Sends a value as JSON."""
         self.content_type = "application/json"
@@ -255,7 +267,8 @@ class Response:
         self._check_open()
         self.fields, self.lines, self.content_type = [], b"", ""
         self.etag = self.last_modified = None
-        self.has_date, self.content_size = False, -1
+        self.has_date = self.has_server = False
+        self.content_size = -1
         self.status = status
         for name, value in headers:
             self.add_header(name, value)
@@ -309,9 +322,9 @@ class Response:
         finally:
             os.close(file)
 
-    def send_open_file(self, file: int, size: int) -> None:
-        """Sends `size` bytes of an open file descriptor, which stays open; answers conditions and ranges by the
-        validators that were set."""
+    def send_open_file(self, file: int | bytes, size: int) -> None:
+        """Sends `size` bytes of an open file descriptor, which stays open, or of a file's content; answers conditions
+        and ranges by the validators that were set."""
         self._evaluate()
         send_ranges(self, file, size)
 
@@ -354,6 +367,11 @@ class Response:
             self.content_type = BINARY
         if self.etag is not None or self.last_modified is not None:
             self._evaluate()
+        self.open()
+
+    def open(self) -> None:
+        """Does the same for a head that was made elsewhere, by an app or a backend: it stays as it is, but for the
+        revisers."""
         if self.revisers:
             size = self.content_size if self.content_size >= 0 else None
             self._filters = self._revise_head(size)
@@ -466,6 +484,11 @@ def _set_date(resp: Response, value: str) -> None:
     resp.fields.append((b"date", check_value(value)))
 
 
+def _set_server(resp: Response, value: str) -> None:
+    resp.has_server = True
+    resp.fields.append((b"server", check_value(value)))
+
+
 def _set_etag(resp: Response, value: str) -> None:
     tag = check_value(value)
     if preconditions.is_etag(tag):
@@ -483,6 +506,7 @@ _SPECIAL = {
     b"content-length": _set_content_length,
     b"connection": _set_connection,
     b"date": _set_date,
+    b"server": _set_server,
     b"etag": _set_etag,
     b"transfer-encoding": _ignore,
     b"keep-alive": _ignore,

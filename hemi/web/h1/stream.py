@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hemi.web.errors import ClientGone
+from hemi.web.errors import ClientGone, LengthMismatch
 from hemi.web.response import content_type_line
 from hemi.web.statuses import NO_CONTENT, STATUS_LINES
 
@@ -23,10 +23,6 @@ KNOWN_ANSWERS = 1024
 
 DROP_MOST = 262144
 """How much unread content is read and dropped to keep a connection; with more it is closed."""
-
-
-class LengthMismatch(RuntimeError):
-    """The handlet sent more or less content than it had promised by Content-Length."""
 
 
 class Server1Stream:
@@ -116,7 +112,7 @@ class Server1Stream:
         server = conn.server
         return b"%b%b%b%b%b%b\r\n" % (
             STATUS_LINES[status],
-            server.head_lines,
+            b"" if resp.has_server else server.head_lines,
             b"" if resp.has_date else server.clock.date_line,
             content_type_line(resp.content_type) if resp.content_type else b"",
             resp.lines,

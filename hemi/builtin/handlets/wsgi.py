@@ -1,0 +1,94 @@
+"""The `wsgi` handlet: mounts WSGI apps (PEP 3333). What an exchange is made of is in `hemi.web.wsgi`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from hemi.component import prop
+from hemi.values import Path, Secret
+from hemi.web import apploader
+from hemi.web.errors import ClientGone
+from hemi.web.handlet import Handlet
+from hemi.web.wsgi.environ import EnvironMaker
+from hemi.web.wsgi.input import NO_INPUT, Input, InputFailed
+from hemi.web.wsgi.reply import Reply
+
+if TYPE_CHECKING:
+    from hemi.web.request import Request
+    from hemi.web.response import Response
+
+Application = Callable[[dict[str, Any], Callable[..., Any]], Any]
+
+
+class WSGI(Handlet, sign="wsgi"):
+    """Runs a WSGI app, such as one of Flask or Django, in the greenlet of the connection.
+
+    Blocking calls of the app do not stop other connections: gevent has patched the standard library before the app
+    is imported. An app that cannot be imported is a problem that `gorox check` reports, with its traceback.
+    """
+
+    app: str = prop(
+        doc='The app: "module:attr", or "module:create()" for what a function returns.', inherit=False
+    )
+    python_path: list[Path] = prop(["."], "Folders to put in front of sys.path before the app is imported.")
+    env: dict[str, Secret] = prop({}, "Environment variables to set for the process before the app is imported.")
+    environ: dict[str, str] = prop({}, "Further items of each request's environ.", inherit=False)
+    script_name: str = prop(
+        "",
+        "Where the app is mounted, such as /shop: SCRIPT_NAME. Requests outside of it are declined.",
+        inherit=False,
+    )
+
+    _application: Application | None = None
+
+    def check(self) -> Iterator[str | tuple[str, str]]:
+        """Imports the app, unless gevent has not patched yet: then `prepare` does."""
+        name = self.script_name
+        if name and (name[0] != "/" or name[-1] == "/" or "//" in name):
+            yield "script_name", f'must be "" or a path like "/shop", not {name!r}'
+        problem = apploader.problem_of(self.app)
+        if problem is not None:
+            yield "app", problem
+        elif apploader.is_patched():
+            try:
+                self._load()
+            except apploader.AppError as error:
+                yield "app", str(error)
+
+    def prepare(self) -> None:
+        """Imports the app, if `check` has not. Raises AppError."""
+        if self._application is None:
+            self._load()
+        self._root = self.script_name + "/"
+        self._environs = EnvironMaker(self.script_name, self.environ, self.stage.log)
+
+    def _load(self) -> None:
+        application = apploader.load(self.app, self.python_path, self.env)
+        if not callable(application):
+            raise apploader.AppError(f"{self.app!r} must be a WSGI app, not {application!r:.80}")
+        self._application = application
+
+    def handle(self, req: Request, resp: Response) -> bool:
+        """Calls the app; declines what is outside of its script name."""
+        path = req.path
+        if not path.startswith(self._root) and (path != self.script_name or not path):
+            return False
+        source = Input(req) if req.content_size else NO_INPUT
+        reply = Reply(resp, source)
+        environ = self._environs.make(req, source, reply.early_hints)
+        try:
+            result = self._application(environ, reply.start)  # type: ignore[misc]  # loaded by prepare
+            try:
+                reply.answer(result)
+            finally:
+                if result.__class__ is not list:
+                    close = getattr(result, "close", None)
+                    if close is not None:
+                        close()
+        except InputFailed as error:
+            raise error.reason from error
+        except ClientGone:
+            self.stage.log.debug("wsgi", f"{req.src_host} left during {req.line()}")
+            raise
+        return True
