@@ -228,15 +228,15 @@ class Response:
                 if not self.content_type:
                     self.content_type = HTML
             else:
-                content = bytes(content)  # type: ignore[arg-type]
+                content = bytes(content)
         if not self.content_type and content:
             self.content_type = BINARY
         if self.etag is not None or self.last_modified is not None:
             self._evaluate()
         if self.revisers:
-            self._send_revised(content)  # type: ignore[arg-type]
+            self._send_revised(content)
         else:
-            self.stream.send_whole(self, content)  # type: ignore[arg-type]
+            self.stream.send_whole(self, content)
 
     def deliver(self, content: bytes) -> None:
         """Sends the whole response with a head that was made elsewhere, by an app or a backend: it stays as it is, but

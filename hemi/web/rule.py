@@ -29,17 +29,21 @@ class Rule(Limited, kind="rules", sign="rule", nested=True):
 
     scope = REQUEST_SCOPE
 
-    if_: Condition = prop(None, "Which requests; all when missing.", inherit=False)
+    if_: Condition | None = prop(None, "Which requests; all when missing.", inherit=False)
     handlets: Parts[Handlet] = prop([], "What may handle them, in this order.", inherit=False)
     revisers: Parts[Reviser] = prop(
         [], "What revises them and their responses, in this order.", inherit=False
     )
-    return_code: int = prop(None, "Answer with this status at once.", least=200, most=599, inherit=False)
-    return_text: Template = prop(None, "The text of that answer; of a redirection the target.", inherit=False)
-    return_file: Path = prop(None, "A file to answer with.", inherit=False)
+    return_code: int | None = prop(
+        None, "Answer with this status at once.", least=200, most=599, inherit=False
+    )
+    return_text: Template | None = prop(
+        None, "The text of that answer; of a redirection the target.", inherit=False
+    )
+    return_file: Path | None = prop(None, "A file to answer with.", inherit=False)
     return_type: str = prop("text/plain; charset=utf-8", "The content type of return_text.", inherit=False)
     log_access: bool = prop(True, "Write what this rule handles to the access log.")
-    web_root: Path = prop(None, "Where -f, -d and -e look for $path.")
+    web_root: Path | None = prop(None, "Where -f, -d and -e look for $path.")
 
     def check(self) -> Iterator[str | tuple[str, str]]:
         """A rule must do one thing."""

@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
-from hemi import tls
 from hemi.component import prop
 from hemi.errors import UsageError
 from hemi.logger import Logger
 from hemi.server import Server
 from hemi.sockets import ListenOptions, listen
+from hemi.tls import (
+    ClientAuth,
+    Identity,
+    MinVersion,
+    Policy,
+    SiteTable,
+    check_certificate,
+    check_policy,
+    warn_of_certificate,
+)
+from hemi.tls import Site as TLSSite
 from hemi.values import Address, Duration, Mode, Network, Path, Ref, Size
 from hemi.web.fields import check_value
 from hemi.web.gate import Gate
@@ -36,9 +46,9 @@ class HTTPXServer(Server, sign="httpx_server"):
     address: list[Address] = prop(doc="Where to listen; several are possible.", least=1, inherit=False)
     webapps: list[Ref[Webapp]] = prop([], "The webapps served here, chosen by host name.", inherit=False)
     backlog: int = prop(4096, "How many connections may wait to be accepted.", least=1, most=65535)
-    uds_mode: Mode = prop(None, "The file mode of Unix domain sockets, such as 0660.")
-    uds_user: str = prop(None, "The owner of Unix domain sockets.")
-    uds_group: str = prop(None, "The group of Unix domain sockets.")
+    uds_mode: Mode | None = prop(None, "The file mode of Unix domain sockets, such as 0660.")
+    uds_user: str | None = prop(None, "The owner of Unix domain sockets.")
+    uds_group: str | None = prop(None, "The group of Unix domain sockets.")
     max_concurrent_conns: int = prop(50000, "How many connections may be open at a time.", least=1)
     overload: Literal["refuse", "pause"] = prop(
         "refuse",
@@ -68,17 +78,19 @@ class HTTPXServer(Server, sign="httpx_server"):
     max_fields: int = prop(100, "The most fields of a head; more is answered with 431.", least=1, most=10000)
 
     tls: bool = prop(False, "Serve TLS, with the certificates of the webapps.", inherit=False)
-    tls_default: Ref[Webapp] = prop(
+    tls_default: Ref[Webapp] | None = prop(
         None,
         "Whose certificate serves clients that name no webapp; the first one's when missing.",
         inherit=False,
     )
     tls_strict_sni: bool = prop(False, "Refuse clients that name no webapp of this server.")
-    tls_min_version: tls.MinVersion = prop("1.2", "The oldest version of TLS.")
+    tls_min_version: MinVersion = prop("1.2", "The oldest version of TLS.")
     tls_ciphers: str = prop("", "The cipher suites for TLS 1.2, as OpenSSL names them; good ones when empty.")
-    tls_client_auth: tls.ClientAuth = prop("off", "Whether clients may or must show a certificate.")
-    tls_client_ca: Path = prop(None, "PEM file with the authorities that client certificates must come from.")
-    tls_client_crl: Path = prop(None, "PEM file with the revocation lists of these authorities.")
+    tls_client_auth: ClientAuth = prop("off", "Whether clients may or must show a certificate.")
+    tls_client_ca: Path | None = prop(
+        None, "PEM file with the authorities that client certificates must come from."
+    )
+    tls_client_crl: Path | None = prop(None, "PEM file with the revocation lists of these authorities.")
 
     proxy_protocol: bool = prop(
         False, "Connections from proxy_protocol_from begin with a PROXY header (v1 or v2)."
@@ -93,11 +105,11 @@ class HTTPXServer(Server, sign="httpx_server"):
     real_ip: Literal["x-forwarded-for", "x-real-ip", "forwarded", "cf-connecting-ip", "true-client-ip"] = (
         prop("x-forwarded-for", "The field in which trusted proxies name the client.")
     )
-    forced_scheme: Literal["http", "https"] = prop(
+    forced_scheme: Literal["http", "https"] | None = prop(
         None, "What requests report as their scheme, when something in front ends TLS."
     )
     server_header: str = prop("gorox", "The Server field of responses; none when empty.")
-    access_log: Ref[Logger] = prop(None, "Where requests are logged that no webapp wants.")
+    access_log: Ref[Logger] | None = prop(None, "Where requests are logged that no webapp wants.")
 
     def check(self) -> Iterator[str | tuple[str, str]]:
         """What does not fit together: addresses, certificates, proxies."""
@@ -130,19 +142,19 @@ class HTTPXServer(Server, sign="httpx_server"):
                 yield "tls", f'needs a tls_certificate on webapp "{webapp.name}"'
                 continue
             identity = _identity_of(webapp)
-            problem = tls.check_certificate(identity.certificate, identity.private_key, identity.password)
+            problem = check_certificate(identity.certificate, identity.private_key, identity.password)
             if problem:
                 yield "webapps", f'"{webapp.name}": {problem}'
         problem = (
-            tls.check_policy(self._policy()) if self.tls_client_ca or self.tls_client_auth == "off" else None
+            check_policy(self._policy()) if self.tls_client_ca or self.tls_client_auth == "off" else None
         )
         if problem:
             yield problem
         if self.tls_default is not None and self.tls_default not in self.webapps:
             yield "tls_default", f'"{self.tls_default.name}" must be one of the webapps'
 
-    def _policy(self) -> tls.Policy:
-        return tls.Policy(
+    def _policy(self) -> Policy:
+        return Policy(
             min_version=self.tls_min_version,
             ciphers=self.tls_ciphers,
             client_auth=self.tls_client_auth,
@@ -174,13 +186,13 @@ class HTTPXServer(Server, sign="httpx_server"):
             self.gates.append(Gate(self, listen(address, options, self.name)))
 
     def _prepare_tls(self) -> None:
-        self.tls_sites = tls.SiteTable(self.tls_strict_sni)
-        self.site_of: dict[Webapp, tls.Site] = {}
+        self.tls_sites = SiteTable(self.tls_strict_sni)
+        self.site_of: dict[Webapp, TLSSite] = {}
         for webapp in self.webapps:
             site = self.tls_sites.site(_identity_of(webapp), self._policy())
             self.site_of[webapp] = site
             self.tls_sites.add(webapp.hostnames, site)
-            for warning in tls.warn_of_certificate(site.identity.certificate, webapp.hostnames):
+            for warning in warn_of_certificate(site.identity.certificate, webapp.hostnames):
                 self.stage.log.warning("tls", f'webapp "{webapp.name}": {warning}')
         if self.tls_default is not None:
             self.tls_sites.default = self.site_of[self.tls_default]
@@ -261,8 +273,8 @@ class HTTPXServer(Server, sign="httpx_server"):
             raise Refusal(421, "This connection was made for another site.")
 
 
-def _identity_of(webapp: Webapp) -> tls.Identity:
-    return tls.Identity(webapp.tls_certificate, webapp.tls_private_key or "", webapp.tls_password or "")
+def _identity_of(webapp: Webapp) -> Identity:
+    return Identity(webapp.tls_certificate or "", webapp.tls_private_key or "", webapp.tls_password or "")
 
 
 def _same_terms(old: HTTPXServer, new: HTTPXServer) -> bool:

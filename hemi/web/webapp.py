@@ -36,7 +36,7 @@ class Webapp(Limited, kind="webapps", sign="webapp"):
         least=1,
         inherit=False,
     )
-    web_root: Path = prop(None, "The folder of the site's files.")
+    web_root: Path | None = prop(None, "The folder of the site's files.")
     handlets: Named[Handlet] = prop({}, "Handlets that several rules share, by name.", inherit=False)
     revisers: Named[Reviser] = prop({}, "Revisers that several rules share, by name.", inherit=False)
     rules: Children[Rule] = prop([], "Tried in this order.", inherit=False)
@@ -45,13 +45,19 @@ class Webapp(Limited, kind="webapps", sign="webapp"):
         {}, "Files to show instead of the built-in pages, by status, such as 404."
     )
     settings: dict[str, str] = prop({}, "Free values for the code of the webapp.", inherit=False)
-    init: str = prop(None, 'Called with the webapp while it is prepared: "module:function".', inherit=False)
-    access_log: Ref[Logger] = prop(None, "Where to log what is handled; the stage's access log when missing.")
-    tls_certificate: Path = prop(
+    init: str | None = prop(
+        None, 'Called with the webapp while it is prepared: "module:function".', inherit=False
+    )
+    access_log: Ref[Logger] | None = prop(
+        None, "Where to log what is handled; the stage's access log when missing."
+    )
+    tls_certificate: Path | None = prop(
         None, "PEM file with the certificate, and the chain below it, for TLS servers."
     )
-    tls_private_key: Path = prop(None, "PEM file with the private key, if it is not in tls_certificate.")
-    tls_password: Secret = prop(None, "The password of the private key.")
+    tls_private_key: Path | None = prop(
+        None, "PEM file with the private key, if it is not in tls_certificate."
+    )
+    tls_password: Secret | None = prop(None, "The password of the private key.")
 
     def check(self) -> Iterator[str | tuple[str, str]]:
         """What does not fit together."""

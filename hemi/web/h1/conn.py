@@ -59,7 +59,7 @@ class KnownHead(NamedTuple):
     """The fields of a request, seen before, with what they come to."""
 
     fields: tuple[tuple[bytes, bytes], ...]
-    index: Mapping[bytes, bytes]
+    table: Mapping[bytes, bytes]
     site: Site
     keep_alive: bool
 
@@ -99,7 +99,7 @@ class Server1Conn:
         self.channel = channel
         self.peer = peer
         self.tls = channel.tls
-        self.scheme = self.server.forced_scheme or ("https" if channel.tls is not None else "http")
+        self.scheme: str = self.server.forced_scheme or ("https" if channel.tls is not None else "http")
         self.trusted = False
         """The peer is a proxy whose word about its clients counts."""
         self.greenlet: Any = None
@@ -239,7 +239,7 @@ class Server1Conn:
         """Queues a request whose fields have been seen before, to the byte, behind a plain request line."""
         method, target, path, query = match.groups()
         stream = Server1Stream(self, head.keep_alive)
-        request = Request(stream, self, 11, _METHODS[method], target, head.fields, head.index)
+        request = Request(stream, self, 11, _METHODS[method], target, head.fields, head.table)
         stream.request = request
         request.raw_path = path
         request.query_string = query.decode("ascii") if query else ""
@@ -268,7 +268,12 @@ class Server1Conn:
             return
         stream = self._queue[0]
         request = stream.request
-        if stream.refusal is None and stream.content is None and request.version == 11 and request.path != "*":
+        if (
+            stream.refusal is None
+            and stream.content is None
+            and request.version == 11
+            and request.path != "*"
+        ):
             index = request.index
             if b"upgrade" in index or b"expect" in index or request.target[:1] != b"/":
                 return
@@ -276,7 +281,9 @@ class Server1Conn:
             if len(heads) >= KNOWN_HEADS:
                 heads.clear()
             site = self.server.find_site(index[b"host"])
-            heads[block] = KnownHead(tuple(request.fields), MappingProxyType(dict(index)), site, stream.keep_alive)
+            heads[block] = KnownHead(
+                tuple(request.fields), MappingProxyType(dict(index)), site, stream.keep_alive
+            )
 
     def _parse(self, data: bytes) -> None:
         window = self._window = self._last + data if self._last else data

@@ -6,6 +6,8 @@ Content-Length together with Transfer-Encoding. It accepts what `check_head` ref
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from hemi.web.fields import SINGLETONS
 
 BODYLESS = frozenset({"TRACE"})
@@ -21,7 +23,7 @@ class Refusal(Exception):
         self.text = text
 
 
-def merge_fields(fields: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+def merge_fields(fields: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     """The index of fields in which some name repeats: lists are joined by commas (RFC 9110 §5.3), cookies by
     semicolons (RFC 6265 §5.4). Raises Refusal for a repeated field that must stand alone."""
     index: dict[bytes, bytes] = {}
@@ -35,7 +37,7 @@ def merge_fields(fields: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     return index
 
 
-def content_size(method: str, version: int, index: dict[bytes, bytes]) -> int:
+def content_size(method: str, version: int, index: Mapping[bytes, bytes]) -> int:
     """The size of a request's content in bytes, -1 when it is chunked (RFC 9112 §6.3). Raises Refusal."""
     coding = index.get(b"transfer-encoding")
     if coding is not None:
@@ -75,6 +77,6 @@ def check_request_line(method: bytes, target: bytes, head: bytes) -> None:
         raise Refusal(400, "The parts of the request line must be separated by one space.")
 
 
-def head_size(target: bytes, fields: list[tuple[bytes, bytes]]) -> int:
+def head_size(target: bytes, fields: Sequence[tuple[bytes, bytes]]) -> int:
     """The size of a head in bytes, as it would be written plainly."""
     return len(target) + 16 + sum(len(name) + len(value) + 4 for name, value in fields)
