@@ -382,7 +382,7 @@ class FileCache:
         file.kept = True
         if file.fd >= 0:
             self.large[key] = file
-            while len(self.large) > self.max_open_files and self._evict_large():
+            while len(self.large) > self.max_open_files and self._evict_large(spare=key):
                 pass
             return
         self.small[key] = file
@@ -397,11 +397,15 @@ class FileCache:
         if len(self.missing) > self.max_missing:
             self.missing.popitem(last=False)
 
-    def _evict_large(self) -> bool:
-        """Let go of the descriptor used longest ago, unused ones first; False when there is none."""
-        if not self.large:
+    def _evict_large(self, spare: Key | None = None) -> bool:
+        """Let go of the descriptor used longest ago, unused ones first; False when there is none.
+
+        `spare` is the one that was just opened: nobody had the time to acquire it.
+        """
+        unused = (key for key, file in self.large.items() if not file.users and key != spare)
+        key = next(unused, None) or next((key for key in self.large if key != spare), None)
+        if key is None:
             return False
-        key = next((key for key, file in self.large.items() if not file.users), next(iter(self.large)))
         self._forget(key)
         return True
 

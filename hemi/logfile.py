@@ -120,6 +120,8 @@ class FileWriter:
                 left -= len(lines[done])
                 done += 1
             self._torn = left > 0 if written else self._torn
+            if 0 < left == len(lines[done]) - 1:
+                done += 1  # only its newline is missing
             raise Shortfall(done, e) from None
         self._torn = False
 

@@ -188,7 +188,9 @@ def test_links_within_the_root(make: Any, links: Path, name: str) -> None:
         cache.get(str(links / name), str(links), "never")
 
 
-@pytest.mark.parametrize("name", ["out", "out-absolute", "out-folder/file", "sub/up", "folder/up", "../secret"])
+@pytest.mark.parametrize(
+    "name", ["out", "out-absolute", "out-folder/file", "sub/up", "folder/up", "../secret"]
+)
 def test_links_out_of_the_root(make: Any, links: Path, name: str) -> None:
     cache = make()
     for _ in range(2):
@@ -252,7 +254,14 @@ def test_a_path_beside_the_root(make: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("path", "root", "inner"),
-    [("/a/b", "/a", "b"), ("/a", "/a", "."), ("/a/", "/a", "."), ("/a//b/", "/a/", "b"), ("/ab", "/a", None), ("/x", "/", "x")],
+    [
+        ("/a/b", "/a", "b"),
+        ("/a", "/a", "."),
+        ("/a/", "/a", "."),
+        ("/a//b/", "/a/", "b"),
+        ("/ab", "/a", None),
+        ("/x", "/", "x"),
+    ],
 )
 def test_below(path: str, root: str, inner: str | None) -> None:
     assert below(path, root) == inner
