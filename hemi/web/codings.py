@@ -1,15 +1,17 @@
 """Content codings (RFC 9110 §8.4.1): gzip, br (RFC 7932) and zstd (RFC 8878), behind one encoder.
 
 The last two come with extra packages: `available` says what this installation can do, `EXTRAS` what to
-install for the rest. Which coding a client gets is decided elsewhere; here bytes are only made smaller.
+install for the rest.
 """
 
 from __future__ import annotations
 
 import importlib
 import zlib
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Literal, Protocol
+
+from hemi.web.negotiate import best_coding
 
 Coding = Literal["zstd", "br", "gzip"]
 
@@ -120,13 +122,23 @@ def available() -> tuple[Coding, ...]:
     return tuple(coding for coding in PREFERENCE if is_available(coding))
 
 
+@lru_cache(1024)
+def choose(offered: tuple[str, ...], accepted: bytes | None) -> str:
+    """The one of `offered` for a client that sent this Accept-Encoding, or "" for the content as it is.
+
+    What RFC 9110 §12.5.3 would have answered with 406, a client that refuses even that, gets it all the same.
+    """
+    coding = best_coding(offered, None if accepted is None else accepted.decode("latin-1"))
+    return "" if coding is None or coding == "identity" else coding
+
+
 def encoder(coding: str, level: int, size: int | None = None) -> Encoder:
     """A fresh encoder. `size` is that of the content in bytes, None when it is streamed.
 
-    Raises KeyError for an unknown coding, AttributeError for one that is not installed.
+    Raises AttributeError for a coding that is not installed.
     """
     if coding == "gzip":
         return GzipEncoder(level)
     # A window beyond the content costs memory, and time to clear it, for nothing.
     bits = STREAM_WINDOW_BITS if size is None else min(22, max(16, (size - 1).bit_length() if size else 0))
-    return {"br": BrotliEncoder, "zstd": ZstdEncoder}[coding](level, bits)
+    return BrotliEncoder(level, bits) if coding == "br" else ZstdEncoder(level, bits)

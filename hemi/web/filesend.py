@@ -16,8 +16,11 @@ PIECE = 262144
 """Bytes that are read at once from a file that filters change."""
 
 
-def send_ranges(resp: Response, file: int, size: int) -> None:
-    """Sends `size` bytes of the file, or what the Range field asks of them. Raises HTTPError 416."""
+def send_ranges(resp: Response, file: int | bytes, size: int) -> None:
+    """Sends `size` bytes of the file (a descriptor, or the whole content), or what the Range field asks of them.
+
+    Raises HTTPError 416.
+    """
     resp.fields.append((b"accept-ranges", b"bytes"))
     if resp.status == 304:
         resp.send_unchanged(size)
@@ -42,9 +45,12 @@ def _wanted(resp: Response, size: int) -> list[Range] | None:
     return parse_ranges(request.index[b"range"], size)
 
 
-def _send_part(resp: Response, file: int, part: Range) -> None:
+def _send_part(resp: Response, file: int | bytes, part: Range) -> None:
     resp.content_size = part.size
     resp.etag = resp.last_modified = None  # their fields are set and their conditions answered
+    if isinstance(file, bytes):
+        resp.send(file[part.start : part.stop])
+        return
     resp.begin()
     if resp.request.method == "HEAD":
         resp.finish()
@@ -55,8 +61,11 @@ def _send_part(resp: Response, file: int, part: Range) -> None:
         resp.finish()
 
 
-def _echo_part(resp: Response, file: int, part: Range) -> None:
+def _echo_part(resp: Response, file: int | bytes, part: Range) -> None:
     """Sends a part of the file through the filters."""
+    if isinstance(file, bytes):
+        resp.echo(file[part.start : part.stop])
+        return
     at = part.start
     while at < part.stop:
         data = os.pread(file, min(PIECE, part.stop - at), at)
@@ -66,7 +75,7 @@ def _echo_part(resp: Response, file: int, part: Range) -> None:
         resp.echo(data)
 
 
-def _send_parts(resp: Response, file: int, ranges: list[Range], size: int) -> None:
+def _send_parts(resp: Response, file: int | bytes, ranges: list[Range], size: int) -> None:
     layout = lay_out(ranges, size, resp.content_type.encode("latin-1"))
     resp.status = 206
     resp.content_type = layout.content_type.decode()
@@ -76,7 +85,7 @@ def _send_parts(resp: Response, file: int, ranges: list[Range], size: int) -> No
     filtered = resp.content_size < 0
     for head, part in layout.parts:
         resp.echo(head)
-        if filtered:
+        if filtered or isinstance(file, bytes):
             _echo_part(resp, file, part)
         else:
             resp.stream.send_file(file, part.start, part.size)

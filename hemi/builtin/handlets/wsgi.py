@@ -32,7 +32,9 @@ class WSGI(Handlet, sign="wsgi"):
         doc='The app: "module:attr", or "module:create()" for what a function returns.', inherit=False
     )
     python_path: list[Path] = prop(["."], "Folders to put in front of sys.path before the app is imported.")
-    env: dict[str, Secret] = prop({}, "Environment variables to set for the process before the app is imported.")
+    env: dict[str, Secret] = prop(
+        {}, "Environment variables to set for the process before the app is imported."
+    )
     environ: dict[str, str] = prop({}, "Further items of each request's environ.", inherit=False)
     script_name: str = prop(
         "",

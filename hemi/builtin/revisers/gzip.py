@@ -19,7 +19,6 @@ from hemi.values import Size
 from hemi.web import codings
 from hemi.web.codings import Coding
 from hemi.web.fields import is_token
-from hemi.web.negotiate import best_coding
 from hemi.web.reviser import Filter, Reviser
 from hemi.web.statuses import NO_CONTENT
 
@@ -37,8 +36,6 @@ let go of the interpreter while they work."""
 _STALE = frozenset(
     {b"accept-ranges", b"content-digest", b"content-md5", b"digest", b"repr-digest", b"content-length"}
 )
-
-_accepted = lru_cache(1024)(best_coding)
 
 
 class Encoding:
@@ -83,7 +80,9 @@ class Gzip(Reviser, sign="gzip"):
         least=1,
     )
     gzip_level: int = prop(5, "From 1, fast, to 9, small.", least=1, most=9)
-    br_level: int = prop(4, "From 0, fast, to 11, small; from 10 on far too slow for dynamic content.", least=0, most=11)
+    br_level: int = prop(
+        4, "From 0, fast, to 11, small; from 10 on far too slow for dynamic content.", least=0, most=11
+    )
     zstd_level: int = prop(3, "From 1, fast, to 19, small.", least=1, most=19)
     min_size: Size = prop("512", "Smaller contents go out as they are, unless they are streamed.")
     types: list[str] = prop(
@@ -155,8 +154,8 @@ class Gzip(Reviser, sign="gzip"):
             if name == b"content-encoding" or (name == b"cache-control" and b"no-transform" in value.lower()):
                 return None
         resp.vary("accept-encoding")
-        coding = _accepted(self._offered, req._joined(b"accept-encoding"))
-        if coding is None or coding == "identity":
+        coding = codings.choose(self._offered, req.index.get(b"accept-encoding"))
+        if not coding:
             return None
         # Other bytes than the tag was made for, of the same meaning (RFC 9110 §8.8.1). A 304 has the tag of its 200.
         weaken(resp)

@@ -30,7 +30,10 @@ FRAMING = frozenset(
     }
 )
 OWN_REQUEST = {"host": "requests have found their webapp by it", "expect": "the server answers it"}
-OWN_RESPONSE = {"date": "the server sends the time itself", "server": "it is the server's property server_header"}
+OWN_RESPONSE = {
+    "date": "the server sends the time itself",
+    "server": "it is the server's property server_header",
+}
 
 Values = tuple[tuple[str, Callable[[Any], str]], ...]
 
@@ -119,8 +122,10 @@ def _problem_of(field: str, own: dict[str, str]) -> str:
 
 
 def _ready(given: dict[str, Any]) -> Values:
-    return tuple((name.lower(), _constant(one.constant) if one.constant is not None else _safe(one))
-                 for name, one in given.items())
+    return tuple(
+        (name.lower(), _constant(one.constant) if one.constant is not None else _safe(one))
+        for name, one in given.items()
+    )
 
 
 def _constant(text: str) -> Callable[[Any], str]:
