@@ -25,6 +25,7 @@ from gevent.event import AsyncResult
 
 from hemi.component import Component, prop
 from hemi.dnsclient import DNSClient, DNSFailure, Reply, Server
+from hemi.resolvconf import LOOK, Hosts, Settings, literal_family, parse_server, parse_settings
 from hemi.values import Duration, Path
 
 __all__ = ["Resolv", "ResolveError", "Resolver", "Service"]
@@ -37,7 +38,6 @@ SECOND_WAIT = 0.25  # seconds that the other family gets when one has answered
 PARTIAL_TTL = 30.0  # seconds an answer counts at most when one family has failed
 STALE_WAIT = 1.0  # seconds to wait for a fresh answer when there is a stale one
 RETRY = 5.0  # seconds until DNS is asked again for a name that has a stale answer
-LOOK = 1.0  # seconds between looks at the hosts file and resolv.conf
 MOST_QUERIES = 1000  # names that are asked for at the same time
 
 _LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
@@ -69,101 +69,6 @@ class Answer(NamedTuple):
     reason: str
     due: float  # until when it counts
     good_until: float  # until when it is served where DNS fails
-
-
-class Hosts:
-    """The hosts file, read again when it has changed. A file that cannot be read is an empty one."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self._look = 0.0
-        self._signature: tuple[int, int, int] | None = None
-        self._table: dict[str, list[str]] = {}
-
-    def find(self, name: str) -> list[str]:
-        """The addresses of a name in lower case."""
-        now = monotonic()
-        if now >= self._look:
-            self._look = now + LOOK
-            self._refresh()
-        return self._table.get(name, [])
-
-    def _refresh(self) -> None:
-        try:
-            status = os.stat(self.path)
-            signature = (status.st_ino, status.st_size, status.st_mtime_ns)
-            if signature != self._signature:
-                with open(self.path, encoding="utf-8", errors="replace") as file:
-                    self._table = parse_hosts(file.read(16 << 20))
-                self._signature = signature
-        except OSError:
-            self._table, self._signature = {}, None
-
-
-def parse_hosts(text: str) -> dict[str, list[str]]:
-    """The table of a hosts file; what is no address is skipped."""
-    table: dict[str, list[str]] = {}
-    for line in text.splitlines():
-        words = line.partition("#")[0].split()
-        if len(words) > 1 and literal_family(words[0]) is not None:
-            for name in words[1:]:
-                addresses = table.setdefault(name.lower().rstrip("."), [])
-                if words[0] not in addresses:
-                    addresses.append(words[0])
-    return table
-
-
-class Settings(NamedTuple):
-    """What resolv.conf(5) says, as far as it matters here."""
-
-    servers: tuple[Server, ...] = (("127.0.0.1", 53),)
-    search: tuple[str, ...] = ()
-    ndots: int = 1
-    timeout: float = 2.0  # seconds an attempt at one server
-    attempts: int = 2  # rounds
-
-
-def parse_settings(text: str) -> Settings:
-    """Settings from the text of a resolv.conf; what is not understood is skipped."""
-    servers: list[Server] = []
-    search: tuple[str, ...] = ()
-    options: dict[str, int] = {}
-    for line in text.splitlines():
-        words = line.partition("#")[0].partition(";")[0].split()
-        if len(words) < 2:
-            continue
-        if words[0] == "nameserver" and literal_family(words[1]) is not None:
-            servers.append((words[1], 53))
-        elif words[0] in ("search", "domain"):
-            search = tuple(word.lower().strip(".") for word in words[1:7] if word.strip("."))
-        elif words[0] == "options":
-            for word in words[1:]:
-                key, _, value = word.partition(":")
-                if value.isascii() and value.isdigit():
-                    options[key] = int(value)
-    return Settings(
-        tuple(servers[:3]) or Settings().servers,
-        search,
-        min(options.get("ndots", 1), 15),
-        float(min(max(options.get("timeout", 2), 1), 30)),
-        min(max(options.get("attempts", 2), 1), 5),
-    )
-
-
-def literal_family(host: str) -> int | None:
-    """AF_INET or AF_INET6 when `host` is an IP address (IPv6 with or without %zone), otherwise None."""
-    if ":" in host:
-        address, _, zone = host.partition("%")
-        family: int = socket.AF_INET6
-        if "%" in host and not zone:
-            return None
-    else:
-        address, family = host, socket.AF_INET
-    try:
-        socket.inet_pton(family, address)
-    except (OSError, ValueError):
-        return None
-    return family
 
 
 def clean_name(host: str) -> str:
@@ -497,12 +402,3 @@ class Resolv(Component, kind="fixtures", sign="resolv"):
         """Give up what is under way."""
         if self.resolver is not None:
             self.resolver.close()
-
-
-def parse_server(text: str) -> Server | None:
-    """The address in `1.2.3.4`, `1.2.3.4:53`, `::1`, `[::1]`, `[::1]:53`; None for anything else."""
-    match = re.fullmatch(r"\[([^\]]+)\](?::([0-9]{1,5}))?|([^:\[\]]+):([0-9]{1,5})|([^\[\]]+)", text)
-    if match is None:
-        return None
-    host, port = match[1] or match[3] or match[5], int(match[2] or match[4] or 53)
-    return (host, port) if literal_family(host) is not None and 0 < port < 65536 else None

@@ -16,19 +16,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hemi import resolv
+from hemi import resolv, resolvconf
 from hemi.resolv import (
     Resolv,
     ResolveError,
     Resolver,
     Service,
-    Settings,
     clean_name,
-    literal_family,
-    parse_hosts,
-    parse_server,
-    parse_settings,
 )
+from hemi.resolvconf import literal_family
 from tests.dnsserver import DNSServer
 
 
@@ -138,7 +134,7 @@ def test_any_text_is_a_name_an_address_or_refused(text: str) -> None:
 
 
 def test_the_hosts_file(make: Any, server: DNSServer, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(resolv, "LOOK", 0.0)
+    monkeypatch.setattr(resolvconf, "LOOK", 0.0)
     (tmp_path / "hosts").write_text(
         "192.0.2.7 A.test b.test # c.test\n2001:db8::7 a.test\nnonsense x\n192.0.2.8 a.test"
     )
@@ -152,35 +148,6 @@ def test_the_hosts_file(make: Any, server: DNSServer, tmp_path: Path, monkeypatc
     os.unlink(tmp_path / "hosts")
     with pytest.raises(ResolveError):
         resolver.lookup("a.test")
-
-
-def test_parse_hosts() -> None:
-    assert parse_hosts("\ufeff\n# x\n::1 a a\n127.0.0.1\n300.1.1.1 b\n") == {"a": ["::1"]}
-
-
-def test_parse_settings() -> None:
-    text = "; x\nsearch A.test. b.test\nnameserver 192.0.2.1\nnameserver ::1 # x\nnameserver no\n"
-    text += "options ndots:2 timeout:9 rotate attempts:99\n"
-    assert parse_settings(text) == Settings((("192.0.2.1", 53), ("::1", 53)), ("a.test", "b.test"), 2, 9.0, 5)
-    assert parse_settings("") == Settings()
-
-
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [
-        ("192.0.2.1", ("192.0.2.1", 53)),
-        ("192.0.2.1:5353", ("192.0.2.1", 5353)),
-        ("::1", ("::1", 53)),
-        ("[::1]", ("::1", 53)),
-        ("[::1]:5353", ("::1", 5353)),
-        ("ns.example", None),
-        ("192.0.2.1:0", None),
-        ("192.0.2.1:99999", None),
-        ("", None),
-    ],
-)
-def test_parse_server(text: str, address: Any) -> None:
-    assert parse_server(text) == address
 
 
 # --- with DNS
