@@ -183,6 +183,7 @@ class TLSChannel(Channel):
                 break
             except ssl.SSLWantReadError:
                 self._flush()
+                Channel.wait_readable(self)  # its answer cannot be here yet
                 data = self.sock_recv(RAW_SIZE)
                 if not data:
                     raise HandshakeFailed("the peer closed the connection") from None
@@ -191,7 +192,11 @@ class TLSChannel(Channel):
                 self._refuse(self._outgoing.read(), reason_of(error))
         if session.session_reused:
             self._check_resumed(session)
-        self._flush()
+        if session.version() == "TLSv1.3":
+            # The client has all it needs. The ticket goes with the first answer, and saves a system call.
+            self._backlog = self._outgoing.read()
+        else:
+            self._flush()
 
     def _check_resumed(self, session: Any) -> None:
         """A session that resumes brings the certificate of its first handshake, which may be over by now."""
@@ -349,17 +354,19 @@ class TLSChannel(Channel):
         raw = self._outgoing.read()
         if self._backlog:
             raw, self._backlog = self._backlog + raw, b""
-        if raw:
-            self._send_raw_rest(raw, 0)
+        if not raw:
+            return
+        try:
+            sent = self.sock.send(raw)
+        except BlockingIOError:
+            sent = 0
+        if sent != len(raw):
+            self._send_raw_rest(raw, sent)
 
     def _send_raw_rest(self, raw: bytes, sent: int) -> None:
         self._sending = True
         try:
-            if not sent:
-                with suppress(BlockingIOError):
-                    sent = self.sock.send(raw)
-            if sent != len(raw):
-                self._send_rest(memoryview(raw)[sent:])
+            self._send_rest(memoryview(raw)[sent:])
             while self._outgoing.pending:  # the reader's part, meanwhile
                 Channel.send(self, self._outgoing.read())
         finally:
@@ -394,17 +401,18 @@ class TLSChannel(Channel):
         Channel.shutdown_write(self)
 
     def _say_goodbye(self) -> None:
-        with suppress(ssl.SSLError):  # it wants the peer's close_notify, which nobody waits for
-            self._ssl.shutdown()
         self._encrypt = _not_any_more
+        try:
+            self._ssl.shutdown()
+        except ssl.SSLError:
+            return  # it wants the peer's close_notify, which nobody waits for
 
     def close(self) -> None:
         """Says goodbye as far as that goes without waiting, and closes. Idempotent."""
         if self._reader is not None and self._ssl is not None and not self.late and not self._sending:
-            if self._encrypt is not _not_any_more:
-                self._say_goodbye()
-            self._encrypt = _not_any_more
             with suppress(OSError):
+                if self._encrypt is not _not_any_more:
+                    self._say_goodbye()
                 self.sock.send(self._backlog + self._outgoing.read())
         self._ended = True
         self._ssl = None

@@ -34,16 +34,16 @@ class MalformedHello(ValueError):
 class HelloReader:
     """Takes a ClientHello apart while it arrives, in whatever pieces.
 
-    `raw` is all that was fed. When `feed` has returned True, `server_name` (lower case, "" when none was
-    sent) and `alpn` are known.
+    `raw` is all that was fed. When `feed` has returned True, `server_name` is known (lower case, "" when none
+    was sent).
     """
 
-    __slots__ = ("_message", "_position", "_size", "_wanted", "alpn", "raw", "server_name")
+    __slots__ = ("_alpn", "_message", "_position", "_size", "_wanted", "raw", "server_name")
 
     def __init__(self) -> None:
         self.raw = bytearray()
         self.server_name = ""
-        self.alpn: list[bytes] = []
+        self._alpn: bytes | None = None
         self._message = bytearray()
         self._position = 0  # in raw: where the next record begins
         self._wanted = _RECORD_HEAD  # bytes of raw that are needed to go on
@@ -86,29 +86,38 @@ class HelloReader:
         return 0 < self._size <= len(message)
 
     def _parse(self, message: bytes) -> None:
-        if len(message) != self._size:
+        size = len(message)
+        if size != self._size:
             raise MalformedHello("bytes follow the ClientHello in its record")
         at = 4 + 2 + 32  # the head, legacy_version, random
         at = _skip(message, at, 1)  # legacy_session_id
         at = _skip(message, at, 2)  # cipher_suites
         at = _skip(message, at, 1)  # legacy_compression_methods
-        if at == len(message):
+        if at == size:
             return  # TLS 1.2 without extensions
-        if _skip(message, at, 2) != len(message):
+        if _skip(message, at, 2) != size:
             raise MalformedHello("the extensions do not fill the ClientHello")
         at += 2
         seen = set()
-        while at < len(message):
-            kind = int.from_bytes(message[at : at + 2], "big")
-            end = _skip(message, at + 2, 2)
+        while at < size:
+            if at + 4 > size:
+                raise MalformedHello("an extension is cut off")
+            kind = message[at] << 8 | message[at + 1]
+            body = at + 4
+            at = body + (message[at + 2] << 8 | message[at + 3])
+            if at > size:
+                raise MalformedHello("an extension is cut off")
             if kind in seen:
                 raise MalformedHello("an extension occurs twice")
             seen.add(kind)
             if kind == _EXT_SERVER_NAME:
-                self.server_name = _server_name(message[at + 4 : end])
+                self.server_name = _server_name(message[body:at])
             elif kind == _EXT_ALPN:
-                self.alpn = _alpn(message[at + 4 : end])
-            at = end
+                self._alpn = message[body:at]
+
+    def alpn(self) -> list[bytes]:
+        """The protocols that the client offers, in its order of preference. Raises MalformedHello."""
+        return _protocols(self._alpn) if self._alpn is not None else []
 
 
 def _skip(data: bytes, at: int, width: int) -> int:
@@ -135,7 +144,7 @@ def _server_name(body: bytes) -> str:
     return text.rstrip(".")
 
 
-def _alpn(body: bytes) -> list[bytes]:
+def _protocols(body: bytes) -> list[bytes]:
     if len(body) < 2 or _skip(body, 0, 2) != len(body):
         raise MalformedHello("the ALPN extension is malformed")
     names = []

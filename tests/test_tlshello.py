@@ -58,7 +58,7 @@ def read(data: bytes) -> HelloReader:
 def test_a_real_one_whole() -> None:
     reader = read(real_hello())
     assert reader.server_name == "shop.example.com"
-    assert reader.alpn == [b"h2", b"http/1.1"]
+    assert reader.alpn() == [b"h2", b"http/1.1"]
 
 
 def test_a_real_one_byte_by_byte() -> None:
@@ -121,7 +121,9 @@ def test_a_dot_at_the_end_is_not_part_of_the_name() -> None:
 )
 def test_malformed(data: bytes) -> None:
     with pytest.raises(MalformedHello):
-        HelloReader().feed(data)
+        reader = HelloReader()
+        assert reader.feed(data)
+        reader.alpn()
 
 
 def test_endless_small_records_end() -> None:
@@ -139,7 +141,9 @@ def test_mutations_are_read_or_refused(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 4))):
         message[data.draw(st.integers(0, len(message) - 1))] = data.draw(st.integers(0, 255))
     with suppress(MalformedHello):
-        HelloReader().feed(record(bytes(message)))
+        reader = HelloReader()
+        reader.feed(record(bytes(message)))
+        reader.alpn()
 
 
 @given(st.binary(max_size=300))

@@ -88,6 +88,8 @@ class Server:
         self.write_timeout = 60.0
         self.plain_answer = b""
         self.listening = RawSocket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):  # else the kernel holds megabytes
+            self.listening.setsockopt(socket.SOL_SOCKET, option, 1 << 17)
         self.listening.bind(("127.0.0.1", 0))
         self.listening.listen(64)
         self.port: int = self.listening.getsockname()[1]
