@@ -1,0 +1,195 @@
+"""The command line: actions, options, directories. One table each; parser, messages and help are made from them.
+
+The spellings of the original are accepted: one dash for two, and camelCase for dashes (-topDir is --top-dir).
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from hemi.errors import EnvError, UsageError
+from hemi.procmgr.program import Program
+
+__all__ = ["ACTIONS", "OPTIONS", "Option", "Options", "make_dirs", "parse", "usage"]
+
+
+class Option(NamedTuple):
+    """An option of the command line."""
+
+    name: str
+    metavar: str
+    """What its value is called in the help; empty for a switch, which has none."""
+    doc: str
+    actions: tuple[str, ...]
+
+
+# Each action: what may follow it, and what it does.
+ACTIONS: dict[str, tuple[str, str]] = {
+    "serve": ("", "serve the configuration in the foreground (this is what happens without an action)"),
+    "check": ("", "check the configuration, and print every problem in it"),
+    "help": ("[SIGN]", "print this text, or what a component is and which properties it has"),
+    "version": ("", "print the version"),
+}
+
+_RUN = ("serve", "check")
+
+OPTIONS: dict[str, Option] = {
+    option.name: option
+    for option in (
+        Option("config", "FILE", "the configuration (default: {config} below the top directory)", _RUN),
+        Option("debug", "LEVEL", "0 to 3: how much is told about what goes wrong (default: {debug})", _RUN),
+        Option("single", "", "serve from one foreground process (the only mode there is by now)", ("serve",)),
+        Option("top-dir", "DIR", "what relative paths start at (default: {top_dir})", _RUN),
+        Option("log-dir", "DIR", "where logs are written (default: data/log below the top directory)", _RUN),
+        Option("tmp-dir", "DIR", "where temporary files are written (default: data/tmp)", _RUN),
+        Option("var-dir", "DIR", "where state is kept (default: data/var)", _RUN),
+        Option("print", "", "print the configuration in effect, with all defaults", ("check",)),
+    )
+}
+
+_ALIASES = {"-h": "help", "--help": "help", "-help": "help", "-v": "version", "--version": "version", "-version": "version"}
+
+
+@dataclass(slots=True)
+class Options:
+    """A parsed command line. Directories are absolute; config is None where the default applies."""
+
+    action: str = "serve"
+    words: list[str] = field(default_factory=list)
+    config: str | None = None
+    debug: int = 0
+    print: bool = False
+    top_dir: str = ""
+    log_dir: str = ""
+    tmp_dir: str = ""
+    var_dir: str = ""
+    given: frozenset[str] = frozenset()
+    """The names of the options that were given."""
+
+
+def parse(program: Program, argv: list[str], top_dir: str | None = None) -> Options:
+    """Parses a command line (without the program's name).
+
+    top_dir is the default of --top-dir; None means the current directory. Raises UsageError.
+    """
+    words, values = _split(program, argv)
+    options = Options(action=words[0] if words else "serve", words=words[1:], given=frozenset(values))
+    _check_action(program, options)
+    options.config = values.get("config")
+    options.debug = _debug_level(program, values.get("debug"))
+    options.print = "print" in values
+    options.top_dir = os.path.abspath(values.get("top-dir", top_dir or os.getcwd()))
+    options.log_dir = _below(options.top_dir, values.get("log-dir", "data/log"))
+    options.tmp_dir = _below(options.top_dir, values.get("tmp-dir", "data/tmp"))
+    options.var_dir = _below(options.top_dir, values.get("var-dir", "data/var"))
+    return options
+
+
+def _split(program: Program, argv: list[str]) -> tuple[list[str], dict[str, str]]:
+    """Separates the words of a command line from its options."""
+    words: list[str] = []
+    values: dict[str, str] = {}
+    rest = iter(argv)
+    for arg in rest:
+        if arg in _ALIASES:
+            words.insert(0, _ALIASES[arg])
+        elif not arg.startswith("-") or arg == "-":
+            words.append(arg)
+        else:
+            spelling, equals, value = arg.partition("=")
+            name = _option_name(program, spelling)
+            if not OPTIONS[name].metavar:
+                if equals:
+                    raise UsageError(f"{spelling} takes no value")
+                value = "true"
+            elif not equals:
+                value = next(rest, "")
+            if not value:
+                raise UsageError(f"{spelling} needs a value: {OPTIONS[name].metavar}")
+            values[name] = value
+    return words, values
+
+
+def _option_name(program: Program, spelling: str) -> str:
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", spelling.lstrip("-")).lower().replace("_", "-")
+    if name not in OPTIONS:
+        raise UsageError(f"unknown option {spelling}{_suggest(name, OPTIONS, '--')}; see: {program.name} help")
+    return name
+
+
+def _check_action(program: Program, options: Options) -> None:
+    action = options.action
+    if action not in ACTIONS:
+        if action.endswith((".yaml", ".yml")):
+            raise UsageError(f'unknown action "{action}", did you mean --config {action}?')
+        raise UsageError(f'unknown action "{action}"{_suggest(action, ACTIONS)}; see: {program.name} help')
+    if options.words and (action != "help" or len(options.words) > 1):
+        raise UsageError(f'{action}: unexpected "{options.words[-1]}"; see: {program.name} help')
+    for name in sorted(options.given):
+        if action in _RUN and action not in OPTIONS[name].actions:
+            raise UsageError(f"--{name} is no option of {action}; see: {program.name} help")
+
+
+def _debug_level(program: Program, value: str | None) -> int:
+    if value is None:
+        return program.debug
+    if value not in ("0", "1", "2", "3"):
+        raise UsageError(f'--debug must be 0 to 3, not "{value}"')
+    return int(value)
+
+
+def _suggest(word: str, known: dict[str, object] | dict[str, Option] | dict[str, tuple[str, str]], dashes: str = "") -> str:
+    near = difflib.get_close_matches(word, known, 1)
+    return f", did you mean {dashes}{near[0]}?" if near else ""
+
+
+def _below(top_dir: str, path: str) -> str:
+    return os.path.normpath(os.path.join(top_dir, path))
+
+
+def make_dirs(options: Options, names: tuple[str, ...] = ("log-dir", "tmp-dir", "var-dir")) -> None:
+    """Creates those directories that are missing: 0700 for state, 0755 for the rest. Raises EnvError."""
+    paths = {"log-dir": options.log_dir, "tmp-dir": options.tmp_dir, "var-dir": options.var_dir}
+    for name in names:
+        try:
+            os.makedirs(os.path.dirname(paths[name]), mode=0o755, exist_ok=True)
+            os.makedirs(paths[name], mode=0o700 if name == "var-dir" else 0o755, exist_ok=True)
+        except OSError as error:
+            raise EnvError(f"--{name} {paths[name]} cannot be created: {error.strerror}") from None
+
+
+def usage(program: Program, top_dir: str | None = None) -> str:
+    """Returns the text of `help`."""
+    lines = [
+        f"{program.title}.",
+        "",
+        f"usage: {program.name} [ACTION] [OPTION...]",
+        "",
+        "actions:",
+        *(_row(f"{action} {words}", doc) for action, (words, doc) in ACTIONS.items()),
+        "",
+        "options (a value follows as the next word or behind =):",
+    ]
+    shown = {"config": program.config_path, "debug": str(program.debug), "top_dir": top_dir or "the current directory"}
+    for option in OPTIONS.values():
+        lines.append(_row(f"--{option.name} {option.metavar}", option.doc.format_map(shown)))
+    lines += [
+        "",
+        "signals to a serving process:",
+        _row("TERM, INT", "answer what was begun (for drain_timeout at most), then exit; a second one: exit now"),
+        _row("HUP", "load the configuration again; one with problems changes nothing"),
+        _row("USR1", "open the log files again"),
+        "",
+        "exit codes: 0 quit, 1 problems found by check, 10 stopped at once, 11 crashed, 20 bug,",
+        "            21 wrong configuration or command line, 22 something missing or refused by the system",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _row(left: str, right: str) -> str:
+    return f"  {left.strip():<17} {right}"

@@ -1,0 +1,156 @@
+"""Single mode: one stage, served by this process in the foreground. For development, tests and embedding.
+
+Import this after gevent has patched (`hemi.procmgr.main` does): it imports the engine.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import resource
+import signal
+import sys
+import time
+from collections import deque
+from types import FrameType
+
+import gevent
+from gevent.event import Event
+
+from hemi.config import Dirs, load_file, load_text
+from hemi.errors import UsageError
+from hemi.procmgr.options import Options
+from hemi.procmgr.program import Program
+from hemi.procmgr.stages import StageKeeper
+from hemi.stage import Stage
+
+__all__ = ["build", "check", "describe", "serve"]
+
+EXIT_QUIT = 0
+EXIT_STOP = 10
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+
+
+def build(program: Program, options: Options) -> Stage:
+    """Makes a stage of the configuration that the options name, or of the embedded one if there is none.
+
+    Raises ConfigError with all its problems, or UsageError if the file is missing.
+    """
+    for module in program.components:
+        importlib.import_module(module)
+    dirs = Dirs(options.top_dir, options.log_dir, options.tmp_dir, options.var_dir)
+    path = os.path.join(options.top_dir, program.config_path)
+    if options.config is not None:
+        path = os.path.join(options.top_dir, options.config)
+        if not os.path.isfile(path):
+            raise UsageError(f"--config {options.config}: there is no such file below {options.top_dir}")
+    elif not os.path.exists(path):
+        if program.embedded is None:
+            raise UsageError(f"there is no {program.config_path} below {options.top_dir}; name one with --config")
+        return load_text(program.embedded(), dirs, name=f"<{program.name}'s welcome>", debug=options.debug)
+    return load_file(path, dirs, debug=options.debug)
+
+
+def check(program: Program, options: Options) -> str:
+    """Loads the configuration as `serve` does and returns what to tell: all is well, or the one in effect."""
+    stage = build(program, options)
+    if options.print:
+        from hemi.reference import effective
+
+        return effective(stage)
+    return "the configuration is fine"
+
+
+def describe(program: Program, sign: str) -> str:
+    """Returns the help on the components of a sign. Raises UsageError if there are none."""
+    for module in program.components:
+        importlib.import_module(module)
+    from hemi.reference import help_text
+
+    return help_text(sign)
+
+
+def serve(program: Program, options: Options) -> int:
+    """Serves until a signal ends it, and returns the exit code: 0 when drained, 10 when stopped at once."""
+    raise_file_limit()
+    keeper = StageKeeper(lambda: build(program, options))
+    orders = _Orders()
+    keeper.start()
+    assert keeper.current is not None
+    for line in addresses(keeper.current):
+        print(f"{program.name}: {line}", flush=True)
+    return _obey(keeper, orders)
+
+
+def _obey(keeper: StageKeeper, orders: _Orders) -> int:
+    """Carries out the signals as they come."""
+    while True:
+        order = orders.get()
+        if order == signal.SIGHUP:
+            keeper.request_reload()
+        elif order == signal.SIGUSR1:
+            keeper.reopen()
+        else:
+            break
+    stopping = gevent.spawn(keeper.stop, time.monotonic() + keeper.drain_timeout)
+    stopping.link(lambda _: orders.put(0))
+    while (order := orders.get()) in (signal.SIGHUP, signal.SIGUSR1):
+        pass
+    if order:
+        keeper.stop(time.monotonic())
+        return EXIT_STOP
+    stopping.get()
+    return EXIT_QUIT
+
+
+class _Orders:
+    """The signals that came in and wait to be carried out.
+
+    The handlers are Python's own, so that they are called even while an application keeps the hub from running (as an
+    endless loop does): the third request to end then ends the process where it is.
+    """
+
+    def __init__(self) -> None:
+        self._queue: deque[int] = deque()
+        self._ready = Event()
+        self._ends = 0
+        self._waker = gevent.get_hub().loop.async_()
+        self._waker.start(self._ready.set)
+        for signum in _SIGNALS:
+            signal.signal(signum, self._handle)
+
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        if signum in (signal.SIGTERM, signal.SIGINT):
+            self._ends += 1
+            if self._ends > 2:
+                os._exit(EXIT_STOP)
+        self.put(signum)
+
+    def put(self, signum: int) -> None:
+        self._queue.append(signum)
+        self._waker.send()
+
+    def get(self) -> int:
+        """Waits for the next one."""
+        while not self._queue:
+            self._ready.clear()
+            self._ready.wait()
+        return self._queue.popleft()
+
+
+def raise_file_limit() -> None:
+    """Raises the soft limit of open files to the hard one: every connection is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (OSError, ValueError):  # "unlimited" above what the kernel allows: what we have must do
+            print(f"the limit of open files stays {soft}", file=sys.stderr)
+
+
+def addresses(stage: Stage) -> list[str]:
+    """Tells for each server where it listens: 'server "main" at http://localhost:3080/'."""
+    return [
+        f'server "{name}" at {" and ".join(server.urls())}' for name, server in stage.members["servers"].items()
+    ]

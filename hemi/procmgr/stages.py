@@ -1,0 +1,127 @@
+"""The stages of one process: the one that serves, and those that retire behind it.
+
+A reload builds a complete new stage beside the old one; only when the new one serves does the old one retire. What
+goes wrong on the way there leaves the old one as it was. Reloads happen one at a time. Requests for one that come in
+while one is going on are answered by a single further one, which sees what all of them wanted seen.
+
+`StageKeeper` knows no signals and no channels: single mode drives it by signals, a worker by its leader's orders.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import gevent
+import gevent.lock
+
+from hemi.errors import ConfigError, HemiError
+from hemi.stage import Stage
+
+__all__ = ["StageKeeper"]
+
+
+class StageKeeper:
+    """Keeps one stage serving, through reloads, until it is stopped.
+
+    `build` makes a configured stage that was not prepared yet; it raises ConfigError or another HemiError.
+    """
+
+    def __init__(self, build: Callable[[], Stage]) -> None:
+        self._build = build
+        self._lock = gevent.lock.RLock()
+        self._reloader: gevent.Greenlet | None = None
+        self._reload_wanted = False
+        self._stopping = False
+        self.current: Stage | None = None
+        self.draining: list[Stage] = []
+        self.reloads = 0
+        """How many reloads succeeded."""
+
+    def __repr__(self) -> str:
+        return f"<StageKeeper current={self.current!r} draining={len(self.draining)} reloads={self.reloads}>"
+
+    def start(self) -> None:
+        """Builds, prepares and starts the first stage. Raises what these raise."""
+        with self._lock:
+            stage = self._build()
+            stage.prepare()
+            stage.start()
+            self.current = stage
+
+    def reload(self) -> None:
+        """Replaces the stage by one made of the configuration as it is now, and returns when the new one serves.
+
+        Raises what building, preparing and starting raise; the current stage serves on then.
+        """
+        with self._lock:
+            if self._stopping:
+                return
+            old = self.current
+            stage = self._build()
+            stage.prepare()
+            stage.start(old)
+            self.current = stage
+            self.reloads += 1
+            if old is not None:
+                self.draining.append(old)
+                gevent.spawn(self._retire, old)
+
+    def request_reload(self) -> None:
+        """Has a reload done soon, by a greenlet of its own; returns at once. Its outcome goes to the error log."""
+        self._reload_wanted = True
+        if self._reloader is None:
+            self._reloader = gevent.spawn(self._reload_while_wanted)
+
+    def _reload_while_wanted(self) -> None:
+        try:
+            while self._reload_wanted:
+                self._reload_wanted = False
+                self._reload_and_log()
+        finally:
+            self._reloader = None
+
+    def _reload_and_log(self) -> None:
+        assert self.current is not None
+        log = self.current.log
+        try:
+            self.reload()
+        except ConfigError as error:
+            log.error("reload", f"nothing was changed: {len(error.problems)} problem(s) in the configuration")
+            for problem in error.problems:
+                log.error("reload", str(problem))
+        except HemiError as error:
+            log.error("reload", f"nothing was changed: {error}")
+        except Exception as error:
+            log.error("reload", "nothing was changed: the new stage crashed while it was made", error)
+        else:
+            self.current.log.info("reload", f"done: {len(self.draining)} stage(s) retiring")
+
+    def _retire(self, stage: Stage) -> None:
+        try:
+            stage.stop(time.monotonic() + stage.drain_timeout)
+        finally:
+            self.draining.remove(stage)
+
+    def reopen(self) -> None:
+        """Opens the log files of the current stage again, after something moved them away."""
+        if self.current is not None:
+            self.current.reopen()
+
+    @property
+    def drain_timeout(self) -> float:
+        """How many seconds the current stage gives its requests in flight."""
+        return self.current.drain_timeout if self.current is not None else 0.0
+
+    def stop(self, deadline: float) -> None:
+        """Stops every stage, all at once, by the deadline (of time.monotonic()). Idempotent."""
+        self._stopping = True
+        # A reload that is going on is let finish: half a stage could not be stopped. One that hangs is left behind.
+        got = self._lock.acquire(timeout=max(0.0, deadline - time.monotonic()))
+        try:
+            stages = [*self.draining, self.current] if self.current is not None else self.draining
+            gevent.joinall([gevent.spawn(stage.stop, deadline) for stage in stages])
+            self.current = None
+        finally:
+            if got:
+                self._lock.release()
