@@ -20,7 +20,6 @@ import fcntl
 import math
 import os
 import socket
-import stat
 import struct
 import termios
 from _socket import socket as RawSocket
@@ -28,8 +27,9 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any, NamedTuple, Protocol
 
-from gevent import get_hub, getcurrent
+from gevent import get_hub, getcurrent, monkey
 
+from hemi.binding import ListenOptions, Target, bind, inode_of, resolve, unlink_own
 from hemi.errors import EnvError
 from hemi.values import Addr
 
@@ -39,6 +39,9 @@ SWEEP_INTERVAL = 0.25
 
 LINGER_BYTES = 1 << 20
 """How much a lingering close reads and drops at the most."""
+
+close_now = monkey.get_original("os", "close")
+"""gevent's own close waits for the next turn of the hub."""
 
 _BROKEN = (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF, errno.ESHUTDOWN, errno.ETIMEDOUT)
 
@@ -321,25 +324,16 @@ class Sweeper:
 # Listening
 
 
-class ListenOptions(NamedTuple):
-    """How to listen: the queue of connections not yet accepted, and mode, user and group of a Unix domain socket."""
-
-    backlog: int = 4096
-    uds_mode: int | None = None
-    uds_user: str | None = None
-    uds_group: str | None = None
-    defer_accept: bool = False
-
-
 class Listener:
     """A listening socket, shared by all who named its address: see `listen`."""
 
-    def __init__(self, key: tuple[str, str], address: Addr, sock: RawSocket) -> None:
+    def __init__(self, key: tuple[str, str], address: Addr, sock: RawSocket, own: bool = True) -> None:
         self.key = key
         self.address = address
         self.sock = sock
         self.users = 0
-        self._inode = _inode_of(address.path) if address.path and not address.path.startswith("@") else None
+        self._path = address.path if own and not address.path.startswith("@") else ""
+        self._inode = inode_of(self._path)
 
     def __repr__(self) -> str:
         return f"<Listener {self.bound} users={self.users}>"
@@ -359,12 +353,14 @@ class Listener:
             return
         del _listeners[self.key]
         self.sock.close()
-        path = self.address.path
-        if path and self._inode is not None and _inode_of(path) == self._inode:
-            os.unlink(path)
+        unlink_own(self._path, self._inode)
 
 
 _listeners: dict[tuple[str, str], Listener] = {}
+
+Provider = Callable[[tuple[str, str], Target, ListenOptions], RawSocket]
+provider: Provider | None = None
+"""Gives the listening socket for a key instead of binding one here: in a worker, whose leader owns the sockets."""
 
 
 def listen(address: Addr, options: ListenOptions, owner: str) -> Listener:
@@ -376,116 +372,22 @@ def listen(address: Addr, options: ListenOptions, owner: str) -> Listener:
     listener = _listeners.get(key)
     if listener is None:
         try:
-            sock = _bind_uds(address.path, options) if address.path else _bind_tcp(address, options)
+            target = resolve(address.host, address.port, address.path)
+            sock = bind(target, options) if provider is None else provider(key, target, options)
         except OSError as error:
             raise EnvError(f"cannot listen on {address}: {error.strerror or error}") from error
-        listener = _listeners[key] = Listener(key, address, sock)
+        listener = _listeners.get(key)  # a provider waits: another greenlet may have been faster
+        if listener is not None:
+            sock.close()
+        else:
+            listener = _listeners[key] = Listener(key, address, sock, own=provider is None)
     listener.users += 1
     return listener
 
 
-def _bind_tcp(address: Addr, options: ListenOptions) -> RawSocket:
-    host, port = address.host, address.port
-    if host:
-        infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, _, _, _, sockaddr = infos[0]
-    else:
-        family, sockaddr = (
-            (socket.AF_INET6, ("::", port)) if _has_ipv6() else (socket.AF_INET, ("0.0.0.0", port))
-        )
-    sock = RawSocket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited by what is accepted
-        if options.defer_accept:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
-        if family == socket.AF_INET6:
-            # ":80" means both families; "[::]:80" means what it says.
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1 if host else 0)
-        sock.bind(sockaddr)
-        sock.listen(options.backlog)
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-def _has_ipv6() -> bool:
-    if not socket.has_ipv6:
-        return False
-    try:
-        probe = RawSocket(socket.AF_INET6, socket.SOCK_STREAM)
-    except OSError:
-        return False
-    try:
-        probe.bind(("::", 0))
-    except OSError:
-        return False
-    finally:
-        probe.close()
-    return True
-
-
-def _bind_uds(path: str, options: ListenOptions) -> RawSocket:
-    sock = RawSocket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-    try:
-        if path.startswith("@"):
-            sock.bind("\0" + path[1:])
-        else:
-            _remove_stale(path)
-            sock.bind(path)
-            if options.uds_mode is not None:
-                os.chmod(path, options.uds_mode)
-            if options.uds_user or options.uds_group:
-                _chown(path, options.uds_user, options.uds_group)
-        sock.listen(options.backlog)
-    except OSError:
-        sock.close()
-        raise
-    return sock
-
-
-def _chown(path: str, user: str | None, group: str | None) -> None:
-    import shutil
-
-    try:
-        if user and group:
-            shutil.chown(path, user, group)
-        elif user:
-            shutil.chown(path, user)
-        elif group:
-            shutil.chown(path, group=group)
-    except LookupError as error:
-        raise OSError(errno.EINVAL, str(error)) from error
-
-
-def _remove_stale(path: str) -> None:
-    """Removes a socket file that nobody listens on any more; raises EADDRINUSE when somebody does."""
-    try:
-        mode = os.lstat(path).st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise OSError(errno.EEXIST, "a file that is no socket is in its place")
-    probe = RawSocket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    try:
-        probe.connect(path)
-    except ConnectionRefusedError:
-        os.unlink(path)
-        return
-    except OSError:
-        pass
-    finally:
-        probe.close()
-    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
-
-
-def _inode_of(path: str) -> tuple[int, int] | None:
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+def listening_keys() -> list[tuple[str, str]]:
+    """The keys of the listeners that are in use."""
+    return list(_listeners)
 
 
 # Accepting
@@ -573,7 +475,7 @@ class Acceptor:
             return
         try:
             lowest_free = os.dup(self.listener.sock.fileno())
-            os.close(lowest_free)
+            close_now(lowest_free)
         except OSError:
             lowest_free = self._limit
         if lowest_free >= self._limit or self.is_full():

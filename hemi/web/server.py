@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from hemi.component import prop
 from hemi.errors import UsageError
@@ -24,6 +24,7 @@ from hemi.tls import Site as TLSSite
 from hemi.values import Address, Duration, Mode, Network, Path, Ref, Size
 from hemi.web.fields import check_value
 from hemi.web.gate import Gate
+from hemi.web.h1.conn import KnownHead, KnownLine
 from hemi.web.h1.framing import Refusal
 from hemi.web.hosts import HostTable, Site
 from hemi.web.realip import Networks, believe
@@ -169,7 +170,8 @@ class HTTPXServer(Server, sign="httpx_server"):
         self.clock = self.stage.clock
         self.hosts = HostTable(self.webapps)
         self.sites: dict[bytes, Site] = {}
-        self.known_heads: dict[bytes, Any] = {}
+        self.known_heads: dict[bytes, KnownHead] = {}
+        self.known_lines: dict[bytes, KnownLine] = {}
         self.known_answers: dict[tuple[int, str, int], bytes] = {}
         self.head_lines = b"server: %b\r\n" % check_value(self.server_header) if self.server_header else b""
         self.trusted = Networks(self.trusted_proxies, self.trust_uds)

@@ -31,7 +31,7 @@ _REQUEST = {
 }
 
 _PREFIXES = {
-    "header_": "{r}.index.get(b{{name!r}}, b'').decode('latin-1')",
+    "header_": "{r}.index.get(b{{name!r}}, b'').decode('utf-8', 'surrogateescape')",
     "cookie_": "{r}.cookie_text({{name!r}})",
     "query_": "{r}.query_text({{name!r}})",
 }
@@ -44,8 +44,8 @@ _NGINX = {
     "host": "{r}.hostname",
     "request_method": "{r}.method",
     "request_uri": "{r}.uri()",
-    "http_referer": "{r}.index.get(b'referer', b'').decode('latin-1')",
-    "http_user_agent": "{r}.index.get(b'user-agent', b'').decode('latin-1')",
+    "http_referer": "{r}.index.get(b'referer', b'').decode('utf-8', 'surrogateescape')",
+    "http_user_agent": "{r}.index.get(b'user-agent', b'').decode('utf-8', 'surrogateescape')",
     "server_protocol": "'HTTP/' + {r}.version_text()",
 }
 
@@ -76,4 +76,5 @@ LOG_SCOPE = Scope(
     },
     prefixes={**_bind(_PREFIXES, "s.request"), "sent_": "s.header_text({name!r})"},
     networks=frozenset({"src_host"}),
+    dashed=frozenset({"header_", "sent_"}),
 )

@@ -64,6 +64,10 @@ class Webapp(Limited, kind="webapps", sign="webapp"):
         for status in self.error_pages:
             if not (status.isdigit() and 400 <= int(status) <= 599):
                 yield "error_pages", f"must be keyed by a status from 400 to 599, not {status!r}"
+        logger = self.access_log or self.stage.access_log
+        problem = logger.format_problem(LOG_SCOPE) if logger is not None else None
+        if problem:
+            yield f"access_log: {problem}"
         if self.init is not None and not all(self.init.partition(":")):
             yield "init", f'must be "module:function", not {self.init!r}'
 

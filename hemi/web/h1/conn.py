@@ -40,8 +40,9 @@ LINGER = 2.0
 """Seconds that a closing connection goes on reading, so that the client can take the last answer."""
 
 KNOWN_HEADS = 1024
+KNOWN_LINES = 4096
 KNOWN_SIZE = 2048
-"""How many blocks of fields a server remembers, and how large ones in bytes; clients can send any."""
+"""How many blocks of fields and request lines a server remembers, and how large ones in bytes."""
 
 _PLAIN_LINE = re.compile(
     rb"(GET|HEAD|POST|PUT|DELETE|OPTIONS|PATCH) "
@@ -53,6 +54,16 @@ _METHODS = {
     for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT")
 }
 _UNKNOWN_METHOD = re.compile(rb"[\r\n]*[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32} [/*h]")
+
+
+class KnownLine(NamedTuple):
+    """A plain request line, taken apart."""
+
+    method: str
+    target: bytes
+    raw_path: bytes
+    path: str
+    query: str
 
 
 class KnownHead(NamedTuple):
@@ -224,34 +235,46 @@ class Server1Conn:
         """Takes what has arrived."""
         if data.endswith(b"\r\n\r\n") and not self._last and self._parsing is None:
             line, _, block = data.partition(b"\r\n")
-            head = self.server.known_heads.get(block)
+            server = self.server
+            head = server.known_heads.get(block)
             if head is not None:
-                match = _PLAIN_LINE.fullmatch(line)
-                if match is not None:
-                    self._queue_known(head, match)
+                known = server.known_lines.get(line) or self._learn_line(line)
+                if known is not None:
+                    self._queue_known(known, head)
                     return
             self._parse(data)
             self._remember(block)
         else:
             self._parse(data)
 
-    def _queue_known(self, head: KnownHead, match: re.Match[bytes]) -> None:
-        """Queues a request whose fields have been seen before, to the byte, behind a plain request line."""
-        method, target, path, query = match.groups()
-        stream = Server1Stream(self, head.keep_alive)
-        request = Request(stream, self, 11, _METHODS[method], target, head.fields, head.table)
-        stream.request = request
-        request.raw_path = path
-        request.query_string = query.decode("ascii") if query else ""
+    def _learn_line(self, line: bytes) -> KnownLine | None:
+        """Takes a plain request line apart, and remembers it; None for all that the parser must see."""
+        match = _PLAIN_LINE.fullmatch(line)
+        if match is None or len(line) > self.server.max_target_size:
+            return None
+        method, target, raw_path, query = match.groups()
         try:
-            request.path = normalise_path(path)
-        except BadTarget as error:
-            stream.refusal = Refusal(400, f"The target is not usable: {error}.")
-            stream.keep_alive = False
-        request.webapp, request.authority, request.hostname, request.port = head.site
-        if len(target) > self.server.max_target_size:
-            stream.refusal = Refusal(414, "The target of the request is too long.")
-            stream.keep_alive = False
+            path = normalise_path(raw_path)
+        except BadTarget:
+            return None
+        known = KnownLine(_METHODS[method], target, raw_path, path, query.decode("ascii") if query else "")
+        lines = self.server.known_lines
+        if len(line) <= KNOWN_SIZE:
+            if len(lines) >= KNOWN_LINES:
+                lines.clear()
+            lines[line] = known
+        return known
+
+    def _queue_known(self, line: KnownLine, head: KnownHead) -> None:
+        """Queues a request whose fields have been seen before, to the byte, behind a plain request line."""
+        method, target, raw_path, path, query = line
+        fields, index, site, keep_alive = head
+        stream = Server1Stream(self, keep_alive)
+        stream.request = request = Request(stream, self, 11, method, target, fields, index)
+        request.raw_path = raw_path
+        request.path = path
+        request.query_string = query
+        request.webapp, request.authority, request.hostname, request.port = site
         if self.trusted:
             self.server.believe_proxy(request)
         if self.tls is not None:
