@@ -52,7 +52,7 @@ def _load(reader: Reader, root: Given | None, path: str, dirs: Dirs, debug: int)
     problems = reader.problems
     if root is not None:
         root = expand(root, reader, path, dirs)
-        loading = _Loading(dirs, debug, problems)
+        loading = _Loading(dirs, debug, reader)
         stage = loading.load(root)
     if problems:
         raise ConfigError(_sorted(problems))
@@ -75,15 +75,16 @@ def _sorted(problems: list[Problem]) -> list[Problem]:
 class _Loading:
     """One load: makes the components of a stage, and configures them when all that have names are there."""
 
-    def __init__(self, dirs: Dirs, debug: int, problems: list[Problem]) -> None:
+    def __init__(self, dirs: Dirs, debug: int, reader: Reader) -> None:
         self.dirs = dirs
-        self.problems = problems
+        self.problems = reader.problems
         self.stage = Stage(dirs, debug)
         self.broken: set[tuple[str, str]] = set()  # (kind, name) of components that could not be made
         self.placed: dict[int, Component] = {}  # id of a given mapping -> the component made of it in place
         self.used: set[int] = set()  # ids of the given values that somebody took
         self._pending: deque[Component] = deque()
         self._reported: set[tuple[Any, ...]] = set()
+        self._broken_places = reader.broken - {None}
 
     def load(self, root: Given) -> Stage:
         stage = self.stage
@@ -91,7 +92,7 @@ class _Loading:
             self.problem(root.place, "", f"must be a mapping of sections and properties, not {named(root)}")
             return stage
         stage.place = root.place
-        self._adopt(stage, root)
+        self._adopt(stage, root, False)
         ready = []
         while self._pending:
             component = self._pending.popleft()
@@ -107,33 +108,40 @@ class _Loading:
     def problem(self, place: Place | None, label: str, message: str) -> None:
         """Reports a problem; one that is inherited by many components is reported once."""
         key = (place, message) if place else (label, message)
-        if key not in self._reported:
+        if key not in self._reported and place not in self._broken_places:
             self._reported.add(key)
             self.problems.append(Problem(place, label, message))
 
     # Making components
 
     def make(
-        self, cls: type[Component], given: Given, name: str, parent: Component, place: Place | None
+        self,
+        cls: type[Component],
+        given: Given,
+        name: str,
+        parent: Component,
+        place: Place | None,
+        typed: bool,
     ) -> Component:
+        """Makes a component. Its mapping may have a `type`, when it is `typed`."""
         component = cls(name, parent, place)
         parent._parts.append(component)
-        self._adopt(component, given)
+        self._adopt(component, Given({}, given.place) if given.value is None else given, typed)
         return component
 
-    def _adopt(self, component: Component, given: Given) -> None:
+    def _adopt(self, component: Component, given: Given, typed: bool) -> None:
         component._given = given
-        self._check_keys(component, given)
+        self._check_keys(component, given, typed)
+        self._pending.append(component)
         for declared in component.props().values():
             if isinstance(declared.bare_kind, NamedKind):
                 self._make_named(component, declared, declared.bare_kind)
-        self._pending.append(component)
 
-    def _check_keys(self, component: Component, given: Given) -> None:
+    def _check_keys(self, component: Component, given: Given, typed: bool) -> None:
         cls = type(component)
         props, inherited = cls.props(), registry.inheritable(cls)
         for key in given.value:
-            if key not in props and key not in inherited and key != "type":
+            if key not in props and key not in inherited and not (typed and key == "type"):
                 near = suggestion(key, [*props, *inherited]) if len(self.problems) < _MAX_SUGGESTIONS else ""
                 self.problem(given.key_place(key), component.label, f"unknown key {spelled(key)}{near}")
 
@@ -158,7 +166,7 @@ class _Loading:
             if cls is None:
                 self.broken.add((kind.base.kind, name))
             else:
-                table[name] = self.make(cls, _mapping(item), name, owner, place)
+                table[name] = self.make(cls, item, name, owner, place, True)
 
     def choose(self, base: type[Component], given: Given, label: str) -> type[Component] | None:
         """The class that a mapping means, by its `type` or because there is only one, or None."""
@@ -314,23 +322,22 @@ class _Context:
             cls = self._loading.choose(base, given, f"{self._holder.label}: {self._declared.name}")
             if cls is None:
                 return None
-            placed[id(given)] = self._loading.make(cls, given, "", self._holder, given.place)
+            placed[id(given)] = self._loading.make(cls, given, "", self._holder, given.place, True)
         return placed[id(given)]
 
     def make_component(self, base: type[Component], sign: str, given: Given, mark: Given) -> Component | None:
+        cls = registry.find(sign, base.kind) if sign else None
+        if sign and (cls is None or not issubclass(cls, base)):
+            known = [one.sign for one in registry.concrete(base)]
+            near = suggestion(sign, [*known, *self.component_names(base)])
+            raise Wrong(
+                (mark, f"must be the sign or name of one of the {base.kind}, not {spelled(sign)}{near}")
+            )
         if given.value is not None and not isinstance(given.value, dict):
             raise Wrong((given, f"must be a mapping of properties, not {named(given)}"))
-        if not sign:
+        if cls is None:
             cls = self._loading.choose(base, given, f"{self._owner.label}: {self._declared.name}")
-        else:
-            cls = registry.find(sign, base.kind)
-            if cls is None or not issubclass(cls, base):
-                known = [one.sign for one in registry.concrete(base)]
-                near = suggestion(sign, [*known, *self.component_names(base)])
-                raise Wrong(
-                    (mark, f"must be the sign or name of one of the {base.kind}, not {spelled(sign)}{near}")
-                )
-        return self._loading.make(cls, _mapping(given), "", self._owner, mark.place) if cls else None
+        return self._loading.make(cls, given, "", self._owner, mark.place, not sign) if cls else None
 
     def find_component(self, base: type[Component], name: str) -> Component | None:
         owner: Component | None = self._owner
@@ -361,12 +368,9 @@ def describe_limits(declared: Prop) -> str:
     span = span or (f"at least {least}" if least is not None else f"at most {most}")
     if declared.bare_kind.measure == "length":
         one = (most if most is not None else least) == 1
-        span += " long" if declared.bare_kind.noun == "text" else " item" if one else " items"
+        span += " character" if declared.bare_kind.noun == "text" else " item"
+        span += "" if one else "s"
     return span
-
-
-def _mapping(given: Given) -> Given:
-    return Given({}, given.place) if given.value is None else given
 
 
 def _either(words: list[str]) -> str:

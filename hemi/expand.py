@@ -166,6 +166,7 @@ class _Variables:
             replaced = _VARIABLE.sub(self._value, text)
         except KeyError as error:
             self._reader.problem(given.place, str(error.args[0]))
+            self._reader.broken.add(given.place)
             return
         if len(replaced) > MAX_TEXT:
             self._reader.problem(

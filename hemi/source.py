@@ -124,6 +124,7 @@ class Reader:
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
+        self.broken: set[Place | None] = set()  # where texts are that need not be looked at any more
         self._nodes = 0
 
     def read(self, text: str | bytes, name: str) -> Given | None:
@@ -182,6 +183,7 @@ class _Builder:
         self._name = name
         self._anchors: dict[str, Given | None] = {}
         self._depth = 0
+        self._brackets: list[Place] = []  # those that are open
         self._events: Iterator[Any] = iter(())
 
     def build(self, text: str) -> Given:
@@ -209,6 +211,10 @@ class _Builder:
 
     def _explain(self, error: Any, text: str) -> tuple[Place, str]:
         mark = error.problem_mark or error.context_mark
+        if mark and mark.index >= len(text.rstrip()):  # what is not closed says more than where the text ends
+            if self._brackets and "quoted" not in (error.context or ""):
+                return self._brackets[-1], "must be closed by ] or }"
+            mark = error.context_mark or mark
         place = Place(self._name, mark.line + 1, mark.column + 1) if mark else Place(self._name, 1, 1)
         lines = text.split("\n")
         line = lines[place.line - 1] if place.line <= len(lines) else ""
@@ -245,12 +251,18 @@ class _Builder:
             self._depth += 1
             if self._depth > MAX_DEPTH:
                 raise SourceError(place, f"must be nested at most {MAX_DEPTH} deep")
-            given = (
-                self._sequence(place) if isinstance(event, yaml.SequenceStartEvent) else self._mapping(place)
-            )
+            given = self._collection(event, place)
             self._depth -= 1
         if event.anchor:
             self._anchors[event.anchor] = given
+        return given
+
+    def _collection(self, event: Any, place: Place) -> Given:
+        if event.flow_style:
+            self._brackets.append(place)
+        given = self._sequence(place) if isinstance(event, yaml.SequenceStartEvent) else self._mapping(place)
+        if event.flow_style:
+            self._brackets.pop()
         return given
 
     def _scalar(self, event: Any, place: Place) -> Given:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Literal
 
+import gevent
+
 from hemi import component as registry
 from hemi.component import Component, prop
 from hemi.conditions import Scope
@@ -36,10 +38,11 @@ DIRS = Dirs("/top", "/top/log", "/top/tmp", "/top/var")
 
 
 class Sandbox:
-    """A registry that holds the core's components, and what is defined inside of `with`."""
+    """A registry that holds the core's components, and what is defined inside of the first `with`."""
 
     def __init__(self) -> None:
         Stage.props()
+        self._sealed = False
         self._outside: list[dict[str, Any]] = []
         self._inside: list[dict[str, Any]] = [
             {
@@ -58,19 +61,25 @@ class Sandbox:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
-        self._inside = _swap(self._outside)
+        inside = _swap(self._outside)
+        if not self._sealed:
+            self._inside, self._sealed = inside, True
 
 
 def _swap(tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
     live: list[dict[str, Any]] = [registry._registry, registry._bases, registry._classes]
-    saved = [dict(table) for table in live]
-    saved[0] = {kind: dict(table) for kind, table in saved[0].items()}
-    for table, wanted in zip(live, tables, strict=True):
+    saved = _copies(live)
+    for table, wanted in zip(live, _copies(tables), strict=True):
         table.clear()
         table.update(wanted)
     for cache in registry._caches:
         cache.clear()
     return saved
+
+
+def _copies(tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    registered, bases, classes = tables
+    return [{kind: dict(table) for kind, table in registered.items()}, dict(bases), dict(classes)]
 
 
 def load(text: str, **keywords: Any) -> Stage:
@@ -95,7 +104,7 @@ def wait_for(done: Any, seconds: float = 5.0) -> None:
     deadline = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < deadline
-        time.sleep(0.001)
+        gevent.sleep(0.001)
 
 
 sandbox = Sandbox()

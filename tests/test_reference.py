@@ -53,7 +53,7 @@ def test_help_of_a_sign() -> None:
 
 
 def test_help_of_what_does_not_exist() -> None:
-    with pytest.raises(UsageError, match='there is no component "statc", did you mean "static"?'):
+    with pytest.raises(UsageError, match=r'there is no component "statc", did you mean "static"\?'):
         reference.help_sign("statc")
 
 

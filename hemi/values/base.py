@@ -117,7 +117,8 @@ def spelled(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         shown = value if len(value) <= 80 else value[:77] + "…"
-        return '"' + "".join(c if c.isprintable() else repr(c)[1:-1] for c in shown) + '"'
+        quote = "'" if '"' in shown and "'" not in shown else '"'
+        return quote + "".join(c if c.isprintable() else repr(c)[1:-1] for c in shown) + quote
     if isinstance(value, list):
         return "[" + ", ".join(spelled(item) for item in value) + "]"
     if isinstance(value, dict):

@@ -11,7 +11,6 @@ from typing import Any
 from hemi.source import Given
 from hemi.values.base import Context, Kind, Wrong, named, spelled, suggestion
 
-
 _SPOKEN_AN = ("a", "e", "i", "o", "h2", "hrpc", "http", "fcgi", "rpc", "scgi")
 
 
@@ -151,13 +150,15 @@ class ChildrenKind(ComponentKind):
             return []
         if not isinstance(given.value, list):
             self.refuse(given)
-        children, failed = [], False
+        children: list[Any] = []
+        problems: list[tuple[Given, str]] = []
         for item in given.value:
-            child = context.make_component(self.base, "", item, item)
-            failed = failed or child is None
-            children.append(child)
-        if failed:
-            raise Wrong
+            try:
+                children.append(context.make_component(self.base, "", item, item))
+            except Wrong as wrong:
+                problems += wrong.problems
+        if problems or None in children:
+            raise Wrong(*problems)
         return children
 
     def show(self, value: list[Any]) -> Any:
