@@ -264,11 +264,7 @@ class Response:
 
         What was set for the response that failed (fields, type, validators, cookies) is dropped.
         """
-        self._check_open()
-        self.fields, self.lines, self.content_type = [], b"", ""
-        self.etag = self.last_modified = None
-        self.has_date = self.has_server = False
-        self.content_size = -1
+        self.reset()
         self.status = status
         for name, value in headers:
             self.add_header(name, value)
@@ -279,6 +275,15 @@ class Response:
         else:
             self.content_type, content = errorpages.error_page(status, self.request.header("accept"), text)
         self._send_revised(content)
+
+    def reset(self) -> None:
+        """Drops what was set so far: status, fields, type, validators, cookies."""
+        self._check_open()
+        self.status = 200
+        self.fields, self.lines, self.content_type = [], b"", ""
+        self.etag = self.last_modified = None
+        self.has_date = self.has_server = False
+        self.content_size = -1
 
     def early_hints(self, *links: str) -> None:
         """Sends 103 Early Hints with these Link values (RFC 8297), where the client's version allows it."""
@@ -425,7 +430,10 @@ class Response:
         return filters
 
     def _send_revised(self, content: bytes) -> None:
-        filters = self._revise_head(len(content))
+        size = len(content)
+        if self.request.method == "HEAD" and not size and self.content_size > 0:
+            size = self.content_size  # an app that leaves the content out by itself, and says how long it is
+        filters = self._revise_head(size)
         if filters and self.request.method == "HEAD":
             # How long the content would get is not worth finding out: a HEAD may leave the length out.
             self.content_size = -1

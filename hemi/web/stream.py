@@ -31,6 +31,8 @@ class ServerStream(Protocol):
     """The version can carry 1xx responses."""
     conn: Any
     """The connection, None when the exchange has ended."""
+    keep_alive: bool
+    """The connection may go on behind this exchange."""
 
     def read(self, size: int) -> bytes:
         """Returns the next 1 to `size` bytes of the content, b"" at its end. Raises ClientGone, HTTPError."""

@@ -28,7 +28,11 @@ MAX_NAMES = 1024
 """How many field names are remembered; clients may send any, so it must be bounded."""
 
 _PROTOCOLS = {10: "HTTP/1.0", 11: "HTTP/1.1", 20: "HTTP/2", 30: "HTTP/3"}
-_names: dict[bytes, str] = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH", b"proxy": ""}
+_names: dict[bytes, str] = {
+    b"content-type": "CONTENT_TYPE",
+    b"content-length": "CONTENT_LENGTH",
+    b"proxy": "",
+}
 
 
 def variable_of(name: bytes) -> str:

@@ -39,7 +39,7 @@ PIECE = 65536
 PLAIN, TYPE, LENGTH, DATE, SERVER = range(5)
 _KINDS = {b"content-type": TYPE, b"content-length": LENGTH, b"date": DATE, b"server": SERVER}
 _HOP_BY_HOP = frozenset(
-    b"connection keep-alive proxy-authenticate proxy-authorization te trailer trailers transfer-encoding upgrade".split()
+    b"connection keep-alive proxy-authenticate proxy-authorization te trailer transfer-encoding upgrade".split()
 )
 
 _statuses: dict[str, int] = {}
@@ -161,7 +161,9 @@ class Reply:
         elif self._whole:
             if data:
                 resp.stream.keep_alive = False
-                raise LengthMismatch(f"more content was sent than the Content-Length of {resp.content_size} bytes")
+                raise LengthMismatch(
+                    f"more content was sent than the Content-Length of {resp.content_size} bytes"
+                )
             return
         resp.echo(data)
 
