@@ -12,13 +12,12 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from hemi.errors import ConfigError, HemiError
+from hemi.errors import EXIT_CRASH, EXIT_STOP, ConfigError, HemiError
 from hemi.procmgr.options import Options, make_dirs, parse, usage
 from hemi.procmgr.program import GOROX, Program
 
 __all__ = ["gorox", "main"]
 
-EXIT_CRASH = 11
 EXIT_PROBLEMS = 1
 
 
@@ -41,7 +40,7 @@ def main(program: Program, argv: list[str] | None = None, *, top_dir: str | None
     except HemiError as error:
         return _fail(program, error)
     except KeyboardInterrupt:  # before the signal handlers are there: nothing was begun
-        return 10
+        return EXIT_STOP
     except BrokenPipeError:  # whoever read our output has gone, as head(1) does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

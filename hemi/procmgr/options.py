@@ -51,7 +51,14 @@ OPTIONS: dict[str, Option] = {
     )
 }
 
-_ALIASES = {"-h": "help", "--help": "help", "-help": "help", "-v": "version", "--version": "version", "-version": "version"}
+_ALIASES = {
+    "-h": "help",
+    "--help": "help",
+    "-help": "help",
+    "-v": "version",
+    "--version": "version",
+    "-version": "version",
+}
 
 
 @dataclass(slots=True)
@@ -117,7 +124,9 @@ def _split(program: Program, argv: list[str]) -> tuple[list[str], dict[str, str]
 def _option_name(program: Program, spelling: str) -> str:
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", "-", spelling.lstrip("-")).lower().replace("_", "-")
     if name not in OPTIONS:
-        raise UsageError(f"unknown option {spelling}{_suggest(name, OPTIONS, '--')}; see: {program.name} help")
+        raise UsageError(
+            f"unknown option {spelling}{_suggest(name, OPTIONS, '--')}; see: {program.name} help"
+        )
     return name
 
 
@@ -142,7 +151,9 @@ def _debug_level(program: Program, value: str | None) -> int:
     return int(value)
 
 
-def _suggest(word: str, known: dict[str, object] | dict[str, Option] | dict[str, tuple[str, str]], dashes: str = "") -> str:
+def _suggest(
+    word: str, known: dict[str, object] | dict[str, Option] | dict[str, tuple[str, str]], dashes: str = ""
+) -> str:
     near = difflib.get_close_matches(word, known, 1)
     return f", did you mean {dashes}{near[0]}?" if near else ""
 
@@ -174,13 +185,20 @@ def usage(program: Program, top_dir: str | None = None) -> str:
         "",
         "options (a value follows as the next word or behind =):",
     ]
-    shown = {"config": program.config_path, "debug": str(program.debug), "top_dir": top_dir or "the current directory"}
+    shown = {
+        "config": program.config_path,
+        "debug": str(program.debug),
+        "top_dir": top_dir or "the current directory",
+    }
     for option in OPTIONS.values():
         lines.append(_row(f"--{option.name} {option.metavar}", option.doc.format_map(shown)))
     lines += [
         "",
         "signals to a serving process:",
-        _row("TERM, INT", "answer what was begun (for drain_timeout at most), then exit; a second one: exit now"),
+        _row(
+            "TERM, INT",
+            "answer what was begun (for drain_timeout at most), then exit; a second one: exit now",
+        ),
         _row("HUP", "load the configuration again; one with problems changes nothing"),
         _row("USR1", "open the log files again"),
         "",

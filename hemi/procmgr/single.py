@@ -17,17 +17,18 @@ from types import FrameType
 import gevent
 from gevent.event import Event
 
-from hemi.config import Dirs, load_file, load_text
-from hemi.errors import UsageError
+from hemi.config import Dirs, effective, load_file, load_text
+from hemi.errors import EXIT_STOP, UsageError
 from hemi.procmgr.options import Options
 from hemi.procmgr.program import Program
 from hemi.procmgr.stages import StageKeeper
+from hemi.reference import help_sign
+from hemi.server import Server
 from hemi.stage import Stage
 
 __all__ = ["build", "check", "describe", "serve"]
 
 EXIT_QUIT = 0
-EXIT_STOP = 10
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
@@ -47,7 +48,9 @@ def build(program: Program, options: Options) -> Stage:
             raise UsageError(f"--config {options.config}: there is no such file below {options.top_dir}")
     elif not os.path.exists(path):
         if program.embedded is None:
-            raise UsageError(f"there is no {program.config_path} below {options.top_dir}; name one with --config")
+            raise UsageError(
+                f"there is no {program.config_path} below {options.top_dir}; name one with --config"
+            )
         return load_text(program.embedded(), dirs, name=f"<{program.name}'s welcome>", debug=options.debug)
     return load_file(path, dirs, debug=options.debug)
 
@@ -56,9 +59,7 @@ def check(program: Program, options: Options) -> str:
     """Loads the configuration as `serve` does and returns what to tell: all is well, or the one in effect."""
     stage = build(program, options)
     if options.print:
-        from hemi.reference import effective
-
-        return effective(stage)
+        return effective(stage).rstrip("\n")
     return "the configuration is fine"
 
 
@@ -66,9 +67,7 @@ def describe(program: Program, sign: str) -> str:
     """Returns the help on the components of a sign. Raises UsageError if there are none."""
     for module in program.components:
         importlib.import_module(module)
-    from hemi.reference import help_text
-
-    return help_text(sign)
+    return help_sign(sign).rstrip("\n")
 
 
 def serve(program: Program, options: Options) -> int:
@@ -151,6 +150,9 @@ def raise_file_limit() -> None:
 
 def addresses(stage: Stage) -> list[str]:
     """Tells for each server where it listens: 'server "main" at http://localhost:3080/'."""
+    servers = stage.members.get("servers", {})
     return [
-        f'server "{name}" at {" and ".join(server.urls())}' for name, server in stage.members["servers"].items()
+        f'server "{name}" at {" and ".join(server.urls())}'
+        for name, server in servers.items()
+        if isinstance(server, Server)
     ]

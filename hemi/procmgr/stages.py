@@ -10,12 +10,14 @@ while one is going on are answered by a single further one, which sees what all 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import gevent
 import gevent.lock
 
+from hemi.component import Component
 from hemi.errors import ConfigError, HemiError
+from hemi.logger import Logger
 from hemi.stage import Stage
 
 __all__ = ["StageKeeper"]
@@ -30,7 +32,7 @@ class StageKeeper:
     def __init__(self, build: Callable[[], Stage]) -> None:
         self._build = build
         self._lock = gevent.lock.RLock()
-        self._reloader: gevent.Greenlet | None = None
+        self._reloader: gevent.Greenlet[[], None] | None = None
         self._reload_wanted = False
         self._stopping = False
         self.current: Stage | None = None
@@ -106,7 +108,9 @@ class StageKeeper:
     def reopen(self) -> None:
         """Opens the log files of the current stage again, after something moved them away."""
         if self.current is not None:
-            self.current.reopen()
+            for component in _within(self.current):
+                if isinstance(component, Logger):
+                    component.reopen()
 
     @property
     def drain_timeout(self) -> float:
@@ -125,3 +129,9 @@ class StageKeeper:
         finally:
             if got:
                 self._lock.release()
+
+
+def _within(component: Component) -> Iterator[Component]:
+    yield component
+    for part in component.parts():
+        yield from _within(part)

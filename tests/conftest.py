@@ -1,0 +1,80 @@
+"""What all tests share: patching, running stages and processes, clients, and a look for what was left behind."""
+
+from gevent import monkey
+
+monkey.patch_all()  # before anything imports what is patched
+
+import os  # noqa: E402
+from collections.abc import Callable, Iterator  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+import gevent  # noqa: E402
+import psutil  # noqa: E402
+import pytest  # noqa: E402
+
+from hemi.source import Dirs  # noqa: E402
+from tests.running import GoroxProcess, Served, dirs_below, serve_text, until  # noqa: E402
+
+gevent.config.track_greenlet_tree = False  # as in a serving process
+
+
+@pytest.fixture
+def dirs(tmp_path: Path) -> Dirs:
+    """The directories of a stage, all below this test's own."""
+    return dirs_below(tmp_path)
+
+
+@pytest.fixture
+def serve(dirs: Dirs) -> Iterator[Callable[..., Served]]:
+    """Serves configurations (YAML) in this process: serve(text, debug=0) returns a Served. Stopped at the end."""
+    running: list[Served] = []
+
+    def start(text: str, **options: Any) -> Served:
+        served = serve_text(text, dirs, **options)
+        running.append(served)
+        return served
+
+    yield start
+    for served in running:
+        served.close()
+
+
+@pytest.fixture
+def gorox(tmp_path: Path) -> Iterator[Callable[..., GoroxProcess]]:
+    """Starts bin/gorox: gorox(config_text, *arguments) returns a GoroxProcess. Killed at the end if it still runs."""
+    running: list[GoroxProcess] = []
+
+    def start(config: str | None, *arguments: str, **options: Any) -> GoroxProcess:
+        process = GoroxProcess(tmp_path, config, *arguments, **options)
+        running.append(process)
+        return process
+
+    yield start
+    for process in running:
+        process.kill()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left() -> Iterator[None]:
+    """Ends the run with an error if a test left a process or a listening socket behind."""
+    me = psutil.Process()
+    before = {(one.laddr, one.type) for one in _listening(me)}
+    yield
+    gone = until(lambda: not _children(me), 10)
+    assert gone, f"left behind: {_children(me)}"
+    left = [one for one in _listening(me) if (one.laddr, one.type) not in before]
+    assert not left, f"still listening: {left}"
+
+
+def _children(me: psutil.Process) -> list[psutil.Process]:
+    return [child for child in me.children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
+
+
+def _listening(me: psutil.Process) -> list[Any]:
+    return [one for one in me.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
+
+
+def pytest_report_header() -> str:
+    """Says in the output where this runs: missing programs are failures in CI."""
+    return f"CI: {'yes' if os.environ.get('CI') else 'no'}, gevent {gevent.__version__}"
