@@ -16,6 +16,7 @@ inherited by a server's list of names.
 
 from __future__ import annotations
 
+import inspect
 import sys
 import types
 import typing
@@ -121,7 +122,7 @@ class _Names(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         if name in self._module:
             return self._module[name]
-        return _classes[name] if name in _classes else vars(typing)[name]
+        return _classes[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._module)
@@ -312,7 +313,7 @@ def _declare(cls: type[Component]) -> None:
     table: dict[str, Prop] = {}
     for base in reversed(cls.__mro__[1:]):
         table.update(vars(base).get("__props__", {}))
-    annotations = vars(cls).get("__annotations__", {})
+    annotations = inspect.get_annotations(cls)
     for attribute, declared in list(vars(cls).items()):
         if not isinstance(declared, Prop):
             continue

@@ -64,6 +64,7 @@ class Stage(Component, kind="stages", nested=True, sign="stage"):
         self.debug = debug
         self.id = next(_ids)
         self.predecessor = None
+        self._named = {kind: {} for kind in STAGE_KINDS if kind != "fixtures"}
         self.members: dict[str, dict[str, Component]] = self._named
         self._begun: list[Component] = []
         self.log = import_module("hemi.logger").ErrorLog()  # until the stage is configured

@@ -216,8 +216,10 @@ def test_all_problems_are_found_at_once_and_in_order() -> None:
 def test_a_broken_component_does_not_make_its_references_wrong() -> None:
     found = problems(GOOD.replace("type: http_backend", "type: htp_backend"))
     assert found == [
-        'it:6:11: backend "api": type must be http_backend or tcpx_backend, not "htp_backend", '
-        'did you mean "http_backend"?'
+        (
+            'it:6:11: backend "api": type must be http_backend or tcpx_backend, not "htp_backend", '
+            'did you mean "http_backend"?'
+        )
     ]
 
 

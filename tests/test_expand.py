@@ -286,12 +286,16 @@ def test_extensions_that_fail_say_why_and_can_be_mended(modules: Path) -> None:
     write(modules, main="extensions: [hemi_ext2, os..path, 7, hemi_ext_no]")
     found = wrong(modules)
     assert found == [
-        'main.yaml:1:14: extensions must be importable, not "hemi_ext2": '
-        f"ZeroDivisionError: division by zero ({module}:8)",
+        (
+            'main.yaml:1:14: extensions must be importable, not "hemi_ext2": '
+            f"ZeroDivisionError: division by zero ({module}:8)"
+        ),
         'main.yaml:1:25: extensions must be names of modules, not "os..path"',
         "main.yaml:1:35: extensions must be names of modules, not 7",
-        'main.yaml:1:38: extensions must be importable, not "hemi_ext_no": '
-        "ModuleNotFoundError: No module named 'hemi_ext_no'",
+        (
+            'main.yaml:1:38: extensions must be importable, not "hemi_ext_no": '
+            "ModuleNotFoundError: No module named 'hemi_ext_no'"
+        ),
     ]
     module.write_text(EXTENSION)
     write(modules, main="extensions: hemi_ext2")
