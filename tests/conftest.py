@@ -1,22 +1,19 @@
-"""What all tests share: patching, running stages and processes, clients, and a look for what was left behind."""
+"""What all tests share: running stages and processes, clients, and a look for what was left behind.
 
-from gevent import monkey
+`tests.patching` has patched before: start pytest by toolkit/test, or by python -m pytest in the top directory.
+"""
 
-monkey.patch_all()  # before anything imports what is patched
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
-import os  # noqa: E402
-from collections.abc import Callable, Iterator  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
+import gevent
+import psutil
+import pytest
 
-import gevent  # noqa: E402
-import psutil  # noqa: E402
-import pytest  # noqa: E402
-
-from hemi.source import Dirs  # noqa: E402
-from tests.running import GoroxProcess, Served, dirs_below, serve_text, until  # noqa: E402
-
-gevent.config.track_greenlet_tree = False  # as in a serving process
+from hemi.source import Dirs
+from tests.running import GoroxProcess, Served, dirs_below, serve_text, until
 
 
 @pytest.fixture
