@@ -1,10 +1,12 @@
 """The components that come with Gorox. Importing this package registers them."""
 
+import hemi.builtin.handlets.app
 import hemi.builtin.handlets.favicon
 import hemi.builtin.handlets.host_checker
 import hemi.builtin.handlets.https_checker
 import hemi.builtin.handlets.redirect
 import hemi.builtin.handlets.static
+import hemi.builtin.handlets.wsgi
 import hemi.builtin.revisers.gzip
 import hemi.builtin.revisers.head
 import hemi.web.rule

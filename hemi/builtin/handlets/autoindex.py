@@ -184,8 +184,8 @@ _STYLE = """
 * { box-sizing: border-box; margin: 0; }
 body { padding: 2.5rem 1.25rem; background: var(--paper); color: var(--ink); font: 1rem/1.5 system-ui, sans-serif; }
 main, footer { max-width: 60rem; margin: 0 auto; }
-h1 { margin-bottom: 1.25rem; font-size: 1.35rem; font-weight: 600; line-height: 1.4; overflow-wrap: anywhere; }
-h1 span { color: var(--faint); font-weight: 400; padding: 0 .3rem; }
+h1 { margin-bottom: 1.25rem; padding: 0 .6rem; font-size: 1.35rem; font-weight: 600; line-height: 1.4; overflow-wrap: anywhere; }
+h1 span { color: var(--faint); font-weight: 400; padding: 0 .2rem; }
 a { color: var(--mark); text-decoration: none; }
 a:hover { text-decoration: underline; }
 a:focus-visible { outline: 2px solid var(--mark); outline-offset: 2px; border-radius: 3px; }

@@ -30,10 +30,8 @@ FRAMING = frozenset(
     }
 )
 OWN_REQUEST = {"host": "requests have found their webapp by it", "expect": "the server answers it"}
-OWN_RESPONSE = {
-    "date": "the server sends the time itself",
-    "server": "it is the server's property server_header",
-}
+OWN_RESPONSE = {"date": "the server sends the time itself"}
+OWN_DELETED = {**OWN_RESPONSE, "server": "what it says is the server's property server_header"}
 
 Values = tuple[tuple[str, Callable[[Any], str]], ...]
 
@@ -54,10 +52,11 @@ class Head(Reviser, sign="head"):
 
     def check(self) -> Iterator[str | tuple[str, str]]:
         """Names must be field names that are not the server's own business; constant values must be sendable."""
-        for side, own in (("request", OWN_REQUEST), ("response", OWN_RESPONSE)):
+        for side in ("request", "response"):
             for verb in ("delete", "set", "add"):
                 name = f"{verb}_{side}"
                 given = getattr(self, name)
+                own = OWN_REQUEST if side == "request" else OWN_DELETED if verb == "delete" else OWN_RESPONSE
                 for field in given:
                     problem = _problem_of(field, own)
                     if problem:
