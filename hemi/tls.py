@@ -392,6 +392,28 @@ class TLSInfo:
         """Whether the client proved who it is by a certificate."""
         return self.certificate is not None
 
+    # As variables of conditions and log lines see it: "" without a certificate.
+
+    @property
+    def client_subject(self) -> str:
+        """The subject of the client's certificate (RFC 4514)."""
+        return self.certificate.subject if self.certificate is not None else ""
+
+    @property
+    def client_issuer(self) -> str:
+        """The issuer of the client's certificate (RFC 4514)."""
+        return self.certificate.issuer if self.certificate is not None else ""
+
+    @property
+    def client_serial(self) -> str:
+        """The serial number of the client's certificate."""
+        return self.certificate.serial if self.certificate is not None else ""
+
+    @property
+    def client_fingerprint(self) -> str:
+        """SHA-256 of the client's certificate."""
+        return self.certificate.fingerprint if self.certificate is not None else ""
+
 
 _SHORT_NAMES = {
     "commonName": "CN",

@@ -77,6 +77,7 @@ def test_handshake_and_echo(server: Server, authority: Authority, version: str) 
     assert info.site is server.sites.default
     assert info.certificate is None
     assert not info.verified
+    assert info.client_subject == info.client_issuer == info.client_serial == info.client_fingerprint == ""
 
 
 def test_rsa_certificates_work(authority: Authority, client: ssl.SSLContext) -> None:
@@ -227,6 +228,10 @@ def test_client_certificates_are_known(authority: Authority, identity: Identity,
         assert certificate.pem.strip() == Path(alice.certificate).read_text().strip()
         assert len(certificate.fingerprint) == 64
         assert int(certificate.serial, 16) > 0
+        assert info.client_subject == certificate.subject
+        assert info.client_issuer == certificate.issuer
+        assert info.client_serial == certificate.serial
+        assert info.client_fingerprint == certificate.fingerprint
 
 
 @pytest.mark.parametrize("version", VERSIONS)
