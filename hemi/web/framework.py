@@ -14,8 +14,8 @@ A configuration runs it with `handlets: [{app: {app: "module:app"}}]`. How patte
 Laws of this module:
 - A function gets the request, the response if it has a parameter `resp`, and the parameters of its pattern by name.
   What does not fit is found when the route is declared.
-- What a function returns is the response: str (HTML), bytes, dict or list (JSON), an iterator (streamed), (body, status),
-  (body, status, headers); or None, when it has sent the response through `resp` itself.
+- What a function returns is the response: str (HTML), bytes, dict or list (JSON), an iterator (streamed),
+  (body, status), (body, status, headers); or None, when it has sent the response through `resp` itself.
 - HEAD runs the route of GET, OPTIONS and 405 come with Allow, and a path that is there with or without its slash at the
   end redirects to it (308, so that the method stays).
 - An app declines what it has no route for, so that the next handlet or rule can try; unless it handles 404 itself.
@@ -183,8 +183,8 @@ class App(Group):
         self._teardown: list[Function] = []
 
     def converter(self, name: str, parse: Callable[[str], Any], write: Callable[[Any], str] = str) -> None:
-        """Adds a converter for parameters; before the patterns that use it. `parse` raises ValueError for text that does
-        not match, `write` is for `url_for`."""
+        """Adds a converter for parameters. `parse` raises ValueError for text that does not match, `write` is for
+        `url_for`."""
         self.converters[name] = Converter(parse, write)
 
     def teardown(self, function: F) -> F:

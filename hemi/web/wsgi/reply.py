@@ -186,8 +186,11 @@ class Reply:
                 content = result[0] if len(result) == 1 else b"".join([_as_bytes(piece) for piece in result])
                 self._send_whole(content if content.__class__ is bytes else _as_bytes(content))
                 return
-        elif kind is FileWrapper and self._send_file(result):
-            return
+        elif kind is FileWrapper:
+            if self._send_file(result):
+                return
+            if self._resp.content_size >= 0:  # a range: the file stands at its start
+                result = _first(result, self._resp.content_size)
         elif not hasattr(result, "__iter__") or isinstance(result, (str, bytes)):
             raise TypeError(f"an app must return an iterable of bytes, not {result!r:.80}")
         self._iterate(result)
@@ -287,6 +290,15 @@ def part_of(file: Any) -> tuple[int, int, int] | None:
     if not stat.S_ISREG(found.st_mode):
         return None
     return file.fileno(), start, max(0, found.st_size - start)
+
+
+def _first(pieces: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """The first `size` bytes of all pieces."""
+    for piece in pieces:
+        yield piece[:size]
+        size -= len(piece)
+        if size <= 0:
+            break
 
 
 def _as_bytes(data: Any) -> bytes:

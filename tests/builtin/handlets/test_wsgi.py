@@ -580,7 +580,9 @@ def test_too_much_content_is_413_even_if_the_app_makes_a_500_of_it() -> None:
 
 
 def test_reading_all_into_memory_has_a_limit_of_its_own() -> None:
-    with serve(reads(lambda source: source.read()), valid=False, webapp={"max_memory_content_size": "64K"}) as site:
+    with serve(
+        reads(lambda source: source.read()), valid=False, webapp={"max_memory_content_size": "64K"}
+    ) as site:
         with site.connect() as client:
             client.request("POST", content=[b"x" * 60_000] * 4)
             assert client.answer().status == 413
@@ -641,7 +643,7 @@ def test_file_wrapper_sends_a_file_whole_by_sendfile(data: Path, monkeypatch: py
         opened.append(data.open("rb"))
         return opened[-1]
 
-    with serve(sends(make)) as site, site.connect() as client:
+    with serve(sends(make), valid=False) as site, site.connect() as client:  # the validator hides the file
         for _ in range(2):
             client.request()
             answer = client.answer()
@@ -658,16 +660,27 @@ def test_file_wrapper_sends_from_where_the_file_stands(data: Path) -> None:
         assert file.read(1000)
         return file
 
-    with serve(sends(make)) as site:
+    with serve(sends(make), valid=False) as site:
         assert site.get().content == data.read_bytes()[1000:]
-    with serve(sends(make, [("Content-Length", "10")])) as site, site.connect() as client:
+    with serve(sends(make, [("Content-Length", "10")]), valid=False) as site, site.connect() as client:
         for _ in range(2):
             client.request()
             assert client.answer().content == data.read_bytes()[1000:1010]
 
 
+def test_a_range_of_what_cannot_be_sent_by_sendfile(data: Path) -> None:
+    headers = [("Content-Length", "3")]
+    with serve(sends(lambda: io.BytesIO(b"content"), headers), valid=False) as site, site.connect() as client:
+        for _ in range(2):
+            client.request()
+            assert client.answer().content == b"con"
+
+
 def test_a_file_shorter_than_promised_breaks_the_connection(data: Path) -> None:
-    with serve(sends(lambda: data.open("rb"), [("Content-Length", "600000")])) as site, site.connect() as client:
+    with (
+        serve(sends(lambda: data.open("rb"), [("Content-Length", "600000")])) as site,
+        site.connect() as client,
+    ):
         client.request()
         with pytest.raises((webkit.Malformed, ConnectionResetError)):
             client.answer()
@@ -727,7 +740,7 @@ def load(handlet: dict[str, Any], folder: Path) -> Any:
 @pytest.mark.parametrize(
     ("text", "spec", "expected"),
     [
-        ("import nosuchthing", "{}:app", ["ModuleNotFoundError", 'line 1, in <module>', "nosuchthing"]),
+        ("import nosuchthing", "{}:app", ["ModuleNotFoundError", "line 1, in <module>", "nosuchthing"]),
         ("def f(:", "{}:app", ["SyntaxError", "line 1"]),
         ("raise SystemExit(3)", "{}:app", ["SystemExit"]),
         ("x = 1", "{}:app", ["has no app"]),
