@@ -15,7 +15,7 @@ from hemi.component import STAGE_KINDS, Component, Prop
 from hemi.config import describe_limits
 from hemi.errors import UsageError
 from hemi.stage import Stage
-from hemi.values import spelled, suggestion
+from hemi.values import NamedKind, spelled, suggestion
 
 _HEAD = """\
 # Reference
@@ -42,6 +42,9 @@ component. A property without a default is required. The forms of values:
 `${tmp_dir}` `${var_dir}` `${env:NAME}` `${env:NAME:-default}` and `${name}` of the `constants` are replaced
 when the file is read, `$${` stands for `${`.
 """
+
+
+_INCLUDE = {"type": ["string", "array"], "items": {"type": "string"}, "description": "Files to splice in."}
 
 
 def classes() -> list[type[Component]]:
@@ -181,16 +184,17 @@ def _class_schema(cls: type[Component]) -> dict[str, Any]:
     """The schema of one component's mapping. A property may stand on a parent: none is required here."""
     properties: dict[str, Any] = {"type": {"const": cls.sign}} if cls is not Stage else {}
     for name, inherited in sorted(registry.inheritable(cls).items()):
-        forms = [
-            form
-            for i, form in enumerate(map(_prop_schema, inherited))
-            if form not in list(map(_prop_schema, inherited))[:i]
-        ]
+        forms: list[dict[str, Any]] = []
+        for one in inherited:
+            if (form := _prop_schema(one)) not in forms:
+                forms.append(form)
         properties[name] = forms[0] if len(forms) == 1 else {"anyOf": forms}
     for declared in cls.props().values():
         properties[declared.name] = _prop_schema(declared)
-    if cls.nested or cls is Stage or cls.kind in ("backends", "webapps", "routers", "servers"):
-        properties.setdefault("include", {"type": ["string", "array"]})
+        if cls is Stage and isinstance(declared.kind, NamedKind):
+            properties[declared.name]["properties"] = {"include": _INCLUDE}
+    if cls.kind in STAGE_KINDS and cls.kind != "fixtures":
+        properties["include"] = _INCLUDE
     return {
         "type": "object",
         "description": _doc(cls).partition("\n\n")[0],

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 import hemi.builtin  # noqa: F401 (registers the components)
 from hemi.config import Dirs, effective, load_text
 from hemi.errors import ConfigError
+from hemi.reference import schema
+from hemi.source import Reader
 
 FOLDER = Path(__file__).parent / "configs"
 DASHES = "---expect---\n"
@@ -37,6 +40,15 @@ def test_golden(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     text, dashes, expected = (FOLDER / name).read_text(encoding="utf-8").partition(DASHES)
     assert dashes, "the dashes are missing"
     assert outcome(text, name) == expected
+
+
+def test_the_schema_takes_what_loads() -> None:
+    validator = jsonschema.Draft202012Validator(schema())
+    for name in CASES:
+        text, _, expected = (FOLDER / name).read_text(encoding="utf-8").partition(DASHES)
+        root = Reader().read(text, name)
+        if expected == "ok\n" and root is not None:
+            assert [(name, error.message) for error in validator.iter_errors(root.plain())] == []
 
 
 def test_there_are_many_and_most_are_wrong() -> None:

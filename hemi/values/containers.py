@@ -40,7 +40,7 @@ class ListKind(Kind):
 
     def schema(self) -> dict[str, Any]:
         item = self.item.schema()
-        return {"anyOf": [{"type": "array", "items": item}, item]}
+        return {"anyOf": [{"type": ["array", "null"], "items": item}, item]}
 
     def bases(self) -> Iterable[type]:
         return self.item.bases()
@@ -78,7 +78,7 @@ class DictKind(Kind):
         return {key: self.item.show(item) for key, item in value.items()}
 
     def schema(self) -> dict[str, Any]:
-        return {"type": "object", "additionalProperties": self.item.schema()}
+        return {"type": ["object", "null"], "additionalProperties": self.item.schema()}
 
     def bases(self) -> Iterable[type]:
         return self.item.bases()

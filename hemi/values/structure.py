@@ -132,7 +132,7 @@ class PartsKind(ComponentKind):
 
     def schema(self) -> dict[str, Any]:
         item = super().schema() | {"x-form": "part"}
-        return {"anyOf": [{"type": "array", "items": item}, item]}
+        return {"anyOf": [{"type": ["array", "null"], "items": item}, item]}
 
 
 class ChildrenKind(ComponentKind):
@@ -165,7 +165,7 @@ class ChildrenKind(ComponentKind):
         return [{} for _ in value]
 
     def schema(self) -> dict[str, Any]:
-        return {"type": "array", "items": super().schema() | {"x-form": "typed"}}
+        return {"type": ["array", "null"], "items": super().schema() | {"x-form": "typed"}}
 
 
 class NamedKind(ComponentKind):
@@ -184,7 +184,7 @@ class NamedKind(ComponentKind):
         return {name: {} for name in value}
 
     def schema(self) -> dict[str, Any]:
-        return {"type": "object", "additionalProperties": super().schema() | {"x-form": "typed"}}
+        return {"type": ["object", "null"], "additionalProperties": super().schema() | {"x-form": "typed"}}
 
 
 class InPlaceKind(ComponentKind):
