@@ -3,8 +3,7 @@
 OpenSSL works on two memory buffers, and the channel moves the bytes between them and its raw socket. On the
 socket itself OpenSSL reads every record in two calls (head, body), needs MSG_PEEK to find the site before it
 starts, and cannot be told what was read before (a PROXY header). Over the buffers an exchange is one recv and
-one send, at the price of copying: the same speed within 10 %, and each connection starts in the right
-context.
+one send, at the price of copying, and each connection starts in the right context.
 
 Laws of this module:
 - The greenlet of the connection does the handshake, never the acceptor's.
