@@ -76,17 +76,20 @@ class Gate:
     def _serve(self, sock: RawSocket, address: Any) -> None:
         """The life of a connection."""
         server = self.server
-        channel = (TLSChannel if server.tls else Channel)(sock, server.write_timeout)
+        channel = Channel(sock, server.write_timeout)
         self.channels.add(channel)
         conn: Server1Conn | None = None
         try:
-            channel.deadline = monotonic() + server.handshake_timeout
             peer = _peer_of(address)
             if server.proxy_protocol and peer.host in server.proxies:
+                channel.deadline = monotonic() + server.handshake_timeout
                 peer = read_proxy_header(channel, peer)
-            if isinstance(channel, TLSChannel):
-                channel.handshake(server.tls_sites, server.handshake_timeout, plain_answer=PLAIN_HTTP_ANSWER)
-            channel.deadline = math.inf
+                channel.deadline = math.inf
+            if server.tls:
+                self.channels.discard(channel)
+                channel = secure = TLSChannel.over(channel)
+                self.channels.add(channel)
+                secure.handshake(server.tls_sites, server.handshake_timeout, plain_answer=PLAIN_HTTP_ANSWER)
             conn = Server1Conn(self, channel, peer)
             conn.trusted = bool(server.trusted) and peer.host in server.trusted
             conn.greenlet = gevent.getcurrent()
