@@ -104,8 +104,7 @@ class Stage(Component, kind="stages", nested=True, sign="stage"):
             self.predecessor = None
 
     def stop(self, deadline: float) -> None:
-        """Stops what was begun, kind by kind backwards; what cannot be stopped is logged, and the rest
-        stopped all the same.
+        """Stops what was begun, kind by kind backwards. Errors are logged, and the rest stopped all the same.
 
         Components of one kind stop at the same time: they share the deadline, and none takes new work while
         another drains.
