@@ -169,14 +169,18 @@ class Request:
         """Adds a field, as a reviser may do before handlets look."""
         key, data = name.lower().encode("latin-1"), value.encode("latin-1")
         self.fields = (*self.fields, (key, data))
+        if key in self.index:
+            data = self.index[key] + (b"; " if key == b"cookie" else b", ") + data
         self.index = {**self.index, key: data}
+        self._cookies = None
 
     def delete_header(self, name: str) -> None:
         """Removes all fields of this name."""
         key = name.lower().encode("latin-1")
         if key in self.index:
             self.fields = [field for field in self.fields if field[0] != key]
-            self.index = dict(self.fields)
+            self.index = {name: value for name, value in self.index.items() if name != key}
+            self._cookies = None
 
     @property
     def content_type(self) -> str:

@@ -17,7 +17,7 @@ from hemi.web import errorpages, preconditions
 from hemi.web.cookies import SameSite, build_cookie
 from hemi.web.dates import format_date
 from hemi.web.errors import AlreadySent, HTTPError
-from hemi.web.fields import check_name, check_value
+from hemi.web.fields import check_name, check_value, split_list
 from hemi.web.filesend import send_ranges
 from hemi.web.mime import type_of
 from hemi.web.statuses import NO_CONTENT
@@ -156,9 +156,10 @@ class Response:
 
     def vary(self, name: str) -> None:
         """Says that the response depends on a request field (RFC 9110 §12.5.5), once."""
-        present = [member.strip().lower() for member in self.header_text("vary").split(",")]
-        if name.lower() not in present and "*" not in present:
-            self.set_header("vary", ", ".join([member for member in present if member] + [name.lower()]))
+        lines = [value.decode("latin-1") for key, value in self.fields if key == b"vary"]
+        present = split_list(", ".join(lines)) if lines else []
+        if not {name.lower(), "*"}.intersection(map(str.lower, present)):
+            self.set_header("vary", ", ".join([*present, name]))
 
     def set_etag(self, tag: str, weak: bool = False) -> None:
         """Sets the entity tag, given without quotes; `send` then answers conditional requests by itself."""
