@@ -187,8 +187,8 @@ def forget(modules: set[str]) -> None:
 
 def resolve_all() -> None:
     """Reads the annotations of all registered classes; raises BugError when one cannot be read."""
-    for table in _registry.values():
-        for cls in table.values():
+    for table in list(_registry.values()):  # reading an annotation may import a module that has more classes
+        for cls in list(table.values()):
             for declared in cls.props().values():
                 _ = declared.kind
 
