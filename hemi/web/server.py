@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Literal
 
+from hemi.binding import ListenOptions
 from hemi.component import prop
 from hemi.errors import UsageError
 from hemi.logger import Logger
 from hemi.server import Server
-from hemi.sockets import ListenOptions, listen
+from hemi.sockets import listen
 from hemi.tls import (
     ClientAuth,
     Identity,
