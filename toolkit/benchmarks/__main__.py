@@ -1,0 +1,128 @@
+"""toolkit/bench: gorox and its peers side by side, as ratios, because absolute figures of shared machines drift.
+
+In each round every server is loaded once, in an order that rotates; a ratio is made of two figures of one round; what
+is printed is the median of the ratios and their spread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+from toolkit.benchmarks import memory, wrk
+from toolkit.benchmarks.servers import PEERS, BenchError, Server, find_program, make_files, running
+from toolkit.benchmarks.works import WORKS, Work
+
+MEMORY_WORKS = {"idle": memory.measure_idle, "slope": memory.measure_slope}
+
+
+def main(arguments: list[str]) -> int:
+    """Measures what is asked for and prints tables in Markdown."""
+    options = _parse(arguments)
+    cores = sorted(os.sched_getaffinity(0))
+    server_core, load_core = (cores[0], cores[1]) if len(cores) > 1 else (None, None)
+    try:
+        _check_programs()
+        print(_preamble(options, server_core, load_core), flush=True)
+        for name in options.only or [*WORKS, *MEMORY_WORKS]:
+            with tempfile.TemporaryDirectory(prefix="gorox-bench-") as folder:
+                os.chmod(folder, 0o755)
+                make_files(Path(folder))
+                if name in WORKS:
+                    print(_measure(Path(folder), WORKS[name], options, server_core, load_core), flush=True)
+                else:
+                    print(MEMORY_WORKS[name](Path(folder), server_core, load_core), flush=True)
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 22
+    except KeyboardInterrupt:
+        return 10
+    return 0
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="toolkit/bench", description="Measures gorox beside its peers.")
+    parser.add_argument("suite", choices=["web"], help="what to measure")
+    parser.add_argument("--rounds", type=int, default=7, metavar="N", help="how many rounds (default: 7)")
+    parser.add_argument(
+        "--seconds", type=int, default=1, metavar="S", help="how long a server is loaded in a round"
+    )
+    names = [*WORKS, *MEMORY_WORKS]
+    parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=f"works: {' '.join(names)}")
+    parser.add_argument(
+        "--without",
+        nargs="+",
+        default=[],
+        choices=[peer[0] for peer in PEERS],
+        metavar="PEER",
+        help="peers to leave out",
+    )
+    return parser.parse_args(arguments)
+
+
+def _check_programs() -> None:
+    for program, package in (("wrk", "wrk"), ("taskset", "util-linux"), ("openssl", "openssl")):
+        if shutil.which(program) is None:
+            raise BenchError(f"{program} is missing (Debian, Ubuntu: apt install {package})")
+
+
+def _preamble(options: argparse.Namespace, server_core: int | None, load_core: int | None) -> str:
+    missing = [f"{name} ({how})" for name, program, how, _ in PEERS if not find_program(program)]
+    where = f"Servers on core {server_core}, wrk on core {load_core}"
+    if server_core is None:
+        where = "Everything on one core (the figures say little)"
+    how = f"{options.rounds} rounds of {options.seconds} s, medians of the ratios within a round (lowest to highest)"
+    lines = [f"{where}, 64 connections; {how}."]
+    if missing:
+        lines.append(f"Not installed, so not measured: {', '.join(missing)}.")
+    return "\n".join(lines)
+
+
+def _measure(
+    folder: Path, work: Work, options: argparse.Namespace, server_core: int | None, load_core: int | None
+) -> str:
+    with running(folder, work.port, server_core, frozenset(options.without)) as servers:
+        figures: dict[str, list[float]] = {server.name: [] for server in servers}
+        failed: dict[str, int] = dict.fromkeys(figures, 0)
+        for round_number in range(-1, options.rounds):  # the first is for warming up
+            shift = round_number % len(servers)
+            for server in servers[shift:] + servers[:shift]:
+                url = f"{work.scheme}://127.0.0.1:{server.ports[work.port]}{work.path}"
+                result = wrk.run(url, options.seconds, load_core, fields=work.fields)
+                if round_number >= 0:
+                    figures[server.name].append(getattr(result, work.figure))
+                    failed[server.name] += result.failed
+        return _table(work, servers, figures, failed)
+
+
+def _table(work: Work, servers: list[Server], figures: dict[str, list[float]], failed: dict[str, int]) -> str:
+    in_bytes = work.figure == "bytes_per_s"
+    lines = [
+        f"\n### {work.title}\n",
+        f"| server | {'MiB/s' if in_bytes else 'requests/s'} | × nginx | gorox is × this | failed | |",
+        "|---|--:|--:|--:|--:|---|",
+    ]
+    for server in servers:
+        own = figures[server.name]
+        rate = statistics.median(own) / (1 << 20 if in_bytes else 1)
+        to_nginx = _ratio(own, figures.get("nginx"))
+        to_gorox = _ratio(figures["gorox"], own) if server.name != "gorox" else ""
+        cells = (server.name, f"{rate:,.0f}", to_nginx, to_gorox, str(failed[server.name]), server.note)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _ratio(above: list[float], below: list[float] | None) -> str:
+    if not below or not all(below):
+        return ""
+    ratios = [one / other for one, other in zip(above, below, strict=True)]
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
