@@ -31,8 +31,8 @@ MAX_ENTRIES = 10_000
 
 SORTS = ("name", "size", "time")
 
-# Nothing may run or load in the page, whatever a file is called.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+# Nothing may run or load in the page, whatever a file is called; the site's icon is shown.
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; base-uri 'none'; form-action 'none'"
 
 
 class Folder(NamedTuple):
@@ -184,7 +184,8 @@ _STYLE = """
 * { box-sizing: border-box; margin: 0; }
 body { padding: 2.5rem 1.25rem; background: var(--paper); color: var(--ink); font: 1rem/1.5 system-ui, sans-serif; }
 main, footer { max-width: 60rem; margin: 0 auto; }
-h1 { margin-bottom: 1.25rem; padding: 0 .6rem; font-size: 1.35rem; font-weight: 600; line-height: 1.4; overflow-wrap: anywhere; }
+h1 { margin-bottom: 1.25rem; padding: 0 .6rem; font-size: 1.35rem; font-weight: 600; line-height: 1.4;
+  overflow-wrap: anywhere; }
 h1 span { color: var(--faint); font-weight: 400; padding: 0 .2rem; }
 a { color: var(--mark); text-decoration: none; }
 a:hover { text-decoration: underline; }

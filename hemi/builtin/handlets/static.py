@@ -192,6 +192,7 @@ class Static(Handlet, sign="static"):
         self._direct = len(pairs) == 1 and not self.alias and (not self.try_ or self.try_[0].text == "$path")
         self._base = self._roots[-1].base
         self._folder = self._roots[-1].folder
+        self._index = self.index_file[0] if self.index_file else ""
         self._types = {_suffix(suffix): media_type for suffix, media_type in self.mime_types.items()}
         given = self.cache_control
         self._cache_controls: dict[str, str] = (
@@ -209,9 +210,10 @@ class Static(Handlet, sign="static"):
         if method != "GET" and method != "HEAD":
             return self._refuse_method(req, resp)
         path = req.path
-        if self._direct and path[-1] != "/" and "/." not in path and "\\" not in path and path != "*":
+        if self._direct and "/." not in path and "\\" not in path and path != "*":
+            name = self._base + path
             try:
-                file = self._get(self._base + path, self._folder, self._follow)
+                file = self._get(name if path[-1] != "/" else name + self._index, self._folder, self._follow)
             except OSError:
                 pass  # it is remembered, and told apart below
             else:

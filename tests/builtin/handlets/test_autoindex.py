@@ -6,18 +6,21 @@ import html
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes, urljoin
 
 import pytest
+from gevent import subprocess
 
 import hemi.builtin  # noqa: F401  registers its components
 from hemi.builtin.handlets import autoindex
 from hemi.builtin.handlets.autoindex import Entry, arrange, human_size, render_html, render_json
 from tests.webkit import Site, serve
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 MTIME = 1_700_000_000  # 2023-11-14 22:13:20 UTC
 
 
@@ -188,6 +191,37 @@ def test_there_may_be_too_many(site: Site, monkeypatch: pytest.MonkeyPatch) -> N
     assert len(links(page)) == 2
     assert b"There are more entries; 2 are shown." in page
     assert json.loads(site.get("/", accept="application/json").content)["truncated"] is True
+
+
+@pytest.mark.skipif(not CHROMIUM and "CI" not in os.environ, reason="needs the package chromium")
+def test_a_browser_shows_it(site: Site, root: Path, tmp_path: Path) -> None:
+    for name in ("<b>bold<", "javascript:alert(1)"):
+        (root / name).write_bytes(b"")
+    options = [
+        ,
+    ]
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--enable-logging=stderr",
+        "--window-size=800,600",
+        "--virtual-time-budget=2000",
+        "--dump-dom",
+    ]
+    command = [CHROMIUM or "chromium", *options, f"--user-data-dir={tmp_path / 'browser'}"]
+    shown = subprocess.run([*command, f"http://{site.address}/"], capture_output=True, timeout=60, check=True)
+    dom, console = shown.stdout.decode(), shown.stderr.decode()
+    assert [html.unescape(name) for name in re.findall("</svg>([^<]*)</a>", dom)] == [
+        "sub",
+        "<b>bold<",
+        "A.txt",
+        "b.txt",
+        "c.txt",
+        "javascript:alert(1)",
+    ]
+    assert "CONSOLE" not in console, "the page breaks its own policy, or has an error"
 
 
 @pytest.mark.parametrize(
