@@ -186,7 +186,7 @@ body { padding: 2.5rem 1.25rem; background: var(--paper); color: var(--ink); fon
 main, footer { max-width: 60rem; margin: 0 auto; }
 h1 { margin-bottom: 1.25rem; padding: 0 .6rem; font-size: 1.35rem; font-weight: 600; line-height: 1.4;
   overflow-wrap: anywhere; }
-h1 span { color: var(--faint); font-weight: 400; padding: 0 .2rem; }
+h1 span { color: var(--faint); font-weight: 400; }
 a { color: var(--mark); text-decoration: none; }
 a:hover { text-decoration: underline; }
 a:focus-visible { outline: 2px solid var(--mark); outline-offset: 2px; border-radius: 3px; }
@@ -315,7 +315,7 @@ def _crumbs(path: str) -> str:
     links = ['<a href="/">/</a>']
     for at, name in enumerate(names[:-1], 1):
         target = quote_path("/" + "/".join(names[:at]) + "/")
-        links.append(f'<a href="{html.escape(target)}">{html.escape(_shown(name))}</a><span>/</span>')
+        links.append(f'<a href="{html.escape(target)}">{html.escape(_shown(name))}</a> <span>/</span>')
     return " ".join([*links, html.escape(_shown(names[-1]))])
 
 

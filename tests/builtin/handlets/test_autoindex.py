@@ -198,8 +198,6 @@ def test_a_browser_shows_it(site: Site, root: Path, tmp_path: Path) -> None:
     for name in ("<b>bold<", "javascript:alert(1)"):
         (root / name).write_bytes(b"")
     options = [
-        ,
-    ]
         "--headless",
         "--no-sandbox",
         "--disable-gpu",
