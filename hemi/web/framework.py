@@ -198,7 +198,7 @@ class App(Group):
             raise RuntimeError('this app has no templates: App(templates="folder")')
         return self.templates.render(name, **values)
 
-    def url_for(self, name: str | Function, **values: Any) -> str:
+    def url_for(self, name: str | Function, /, **values: Any) -> str:
         """The path to a route, by its name ("group.name" in a named group) or function. Values that are no parameters
         of its pattern become the query. Raises LookupError, ValueError."""
         self.compile()

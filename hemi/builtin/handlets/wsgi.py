@@ -11,7 +11,7 @@ from hemi.web import apploader
 from hemi.web.errors import ClientGone
 from hemi.web.handlet import Handlet
 from hemi.web.wsgi.environ import EnvironMaker
-from hemi.web.wsgi.input import NO_INPUT, Input, InputFailed
+from hemi.web.wsgi.input import NO_INPUT, Input, InputFailed, spool
 from hemi.web.wsgi.reply import Reply
 
 if TYPE_CHECKING:
@@ -40,6 +40,12 @@ class WSGI(Handlet, sign="wsgi"):
         "",
         "Where the app is mounted, such as /shop: SCRIPT_NAME. Requests outside of it are declined.",
         inherit=False,
+    )
+
+    buffer_chunked: bool = prop(
+        False,
+        "Read chunked content before the app is called, so that there is a CONTENT_LENGTH: Django and Bottle see no "
+        "chunked content otherwise.",
     )
 
     _application: Application | None = None
@@ -79,7 +85,10 @@ class WSGI(Handlet, sign="wsgi"):
         source = Input(req) if req.content_size else NO_INPUT
         reply = Reply(resp, source)
         environ = self._environs.make(req, source, reply.early_hints)
+        file = None
         try:
+            if req.content_size < 0 and self.buffer_chunked:
+                file = spool(req, environ)
             result = self._application(environ, reply.start)  # type: ignore[misc]  # loaded by prepare
             try:
                 reply.answer(result)
@@ -93,4 +102,7 @@ class WSGI(Handlet, sign="wsgi"):
         except ClientGone:
             self.stage.log.debug("wsgi", f"{req.src_host} left during {req.line()}")
             raise
+        finally:
+            if file is not None:
+                file.close()
         return True

@@ -118,6 +118,8 @@ class EnvironMaker:
                 variable = variable_of(name)
             if variable:
                 environ[variable] = value.decode("latin-1")
+        if req.auth_user:
+            environ["REMOTE_USER"] = as_latin1(req.auth_user)
         if req.scheme == "https":
             environ["HTTPS"] = "on"
         if req.tls is not None:

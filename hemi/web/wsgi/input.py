@@ -8,7 +8,8 @@ Continue gets it with the first read.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from tempfile import SpooledTemporaryFile
+from typing import TYPE_CHECKING, Any
 
 from hemi.web.errors import HTTPError
 
@@ -25,6 +26,28 @@ class InputFailed(OSError):
     def __init__(self, reason: HTTPError) -> None:
         super().__init__(str(reason))
         self.reason = reason
+
+
+def spool(request: Request, environ: dict[str, Any]) -> SpooledTemporaryFile[bytes]:
+    """Reads the whole content into a file (in memory up to `spool_size`), and makes the environ tell its length.
+
+    For frameworks that know no other content than that of a CONTENT_LENGTH. Raises HTTPError (507: no room).
+    """
+    owner = request.owner
+    file = SpooledTemporaryFile[bytes](owner.spool_size, dir=owner.stage.dirs.tmp)
+    try:
+        for piece in request:
+            file.write(piece)
+        environ["CONTENT_LENGTH"] = str(file.tell())
+        file.seek(0)
+    except BaseException as error:
+        file.close()
+        if isinstance(error, OSError) and not isinstance(error, ConnectionError):
+            raise HTTPError(507, close=True) from error
+        raise
+    environ.pop("HTTP_TRANSFER_ENCODING", None)
+    environ["wsgi.input"] = file
+    return file
 
 
 class NoInput:

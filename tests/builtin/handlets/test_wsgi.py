@@ -540,12 +540,12 @@ def test_input_reads_sized_and_chunked_content_alike(content: Any, read: Any, ex
 
 
 def test_input_without_arguments_reads_to_the_end() -> None:
-    with serve(reads(lambda source: source.read() + b"|" + source.read()), valid=False) as site:
-        with site.connect() as client:
-            client.request("POST", content=[b"ab", b"c"])
-            assert client.answer().content == b"abc|"
-            client.request("GET")
-            assert client.answer().content == b"|"
+    app = reads(lambda source: source.read() + b"|" + source.read())
+    with serve(app, valid=False) as site, site.connect() as client:
+        client.request("POST", content=[b"ab", b"c"])
+        assert client.answer().content == b"abc|"
+        client.request("GET")
+        assert client.answer().content == b"|"
 
 
 def test_the_first_read_asks_for_the_content() -> None:
@@ -580,12 +580,10 @@ def test_too_much_content_is_413_even_if_the_app_makes_a_500_of_it() -> None:
 
 
 def test_reading_all_into_memory_has_a_limit_of_its_own() -> None:
-    with serve(
-        reads(lambda source: source.read()), valid=False, webapp={"max_memory_content_size": "64K"}
-    ) as site:
-        with site.connect() as client:
-            client.request("POST", content=[b"x" * 60_000] * 4)
-            assert client.answer().status == 413
+    app, limits = reads(lambda source: source.read()), {"max_memory_content_size": "64K"}
+    with serve(app, valid=False, webapp=limits) as site, site.connect() as client:
+        client.request("POST", content=[b"x" * 60_000] * 4)
+        assert client.answer().status == 413
 
 
 def test_broken_chunks_are_400() -> None:
@@ -692,9 +690,9 @@ def test_a_file_shorter_than_promised_breaks_the_connection(data: Path) -> None:
     [
         lambda: io.BytesIO(b"content"),
         lambda: gzip.GzipFile(fileobj=io.BytesIO(gzip.compress(b"content"))),
-        lambda: _temporary(tempfile.TemporaryFile()),
-        lambda: _temporary(tempfile.NamedTemporaryFile()),
-        lambda: _temporary(tempfile.SpooledTemporaryFile()),
+        lambda: _temporary(tempfile.TemporaryFile),
+        lambda: _temporary(tempfile.NamedTemporaryFile),
+        lambda: _temporary(tempfile.SpooledTemporaryFile),
     ],
 )
 def test_file_wrapper_takes_whatever_can_be_read(make: Any) -> None:
@@ -709,7 +707,8 @@ def test_a_gzip_file_is_sent_decompressed(tmp_path: Path) -> None:
         assert site.get().content == b"content"
 
 
-def _temporary(file: Any) -> Any:
+def _temporary(make: Any) -> Any:
+    file = make()
     file.write(b"content")
     file.seek(0)
     return file
@@ -767,7 +766,12 @@ def test_a_factory_makes_the_app_once(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(sys, "path", list(sys.path))
     name = f"factory_app_{time.monotonic_ns()}"
     (tmp_path / f"{name}.py").write_text(
-        "made = []\nclass Box:\n    @staticmethod\n    def make():\n        made.append(1)\n        return lambda e, s: []\n"
+        "made = []\n"
+        "class Box:\n"
+        "    @staticmethod\n"
+        "    def make():\n"
+        "        made.append(1)\n"
+        "        return lambda environ, start_response: []\n"
     )
     stage = load({"wsgi": {"app": f"{name}:Box.make()"}}, tmp_path)
     stage.prepare()
@@ -785,3 +789,23 @@ def test_names_for_loading_are_checked(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="app is required"):
         load({"wsgi": {}}, tmp_path)
     assert name_of(plain).startswith("tests.wsgikit:")
+
+
+@pytest.mark.parametrize("size", ["1K", "1M"])
+def test_chunked_content_can_be_buffered_for_frameworks_that_need_its_length(size: str) -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        assert "HTTP_TRANSFER_ENCODING" not in environ
+        content = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+        start_response("200 OK", TEXT)
+        return [content]
+
+    limits = {"spool_size": size, "max_content_size": "10K"}
+    with (
+        serve(app, properties={"buffer_chunked": True}, webapp=limits) as site,
+        site.connect() as client,
+    ):
+        for content in ([b"x" * 3000, b"y" * 3000], [b"a"], []):
+            client.request("POST", content=content)
+            assert client.answer().content == b"".join(content)
+        client.request("POST", content=[b"x" * 6000] * 2)
+        assert client.answer().status == 413

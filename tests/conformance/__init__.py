@@ -1,0 +1,1 @@
+"""What every exchange must do, over every wire."""
