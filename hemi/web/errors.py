@@ -20,6 +20,10 @@ class HTTPError(Exception):
         self.close = close
 
 
+class SearchAgain(Exception):
+    """The request has another path now: the webapp searches its rules for it, from the first one again."""
+
+
 class ClientGone(ConnectionError):
     """The client closed, or takes or gives nothing any more: whatever is done for it can stop."""
 

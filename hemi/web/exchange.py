@@ -18,27 +18,31 @@ def run(stream, server: HTTPXServer) -> None:  # type: ignore[no-untyped-def]  #
     request: Request = stream.request
     response = Response(request, stream)
     try:
-        if stream.refusal is not None:
-            _refuse(stream, response)
-        elif request.webapp is None:
-            response.error(404, "No site of this name is served here.")
-        else:
-            request.webapp.dispatch(request, response)
-        if not stream.done:
-            if not response.is_sent:
-                raise RuntimeError(f"{_who(request)} said that it handled the request, but sent nothing")
-            response.finish()
-    except HTTPError as error:
-        _answer(stream, response, error, server)
-    except ClientGone:
-        stream.keep_alive = False
-    except (Exception, SystemExit) as error:  # code that calls sys.exit() must not end the server
-        _report(stream, response, error, server)
-    owner = request.rule or request.webapp or server
-    if owner.record is not None:
-        owner.record(response)
-    if request._form is not None:
-        request.dispose()
+        try:
+            if stream.refusal is not None:
+                _refuse(stream, response)
+            elif request.webapp is None:
+                response.error(404, "No site of this name is served here.")
+            else:
+                request.webapp.dispatch(request, response)
+            if not stream.done:
+                if not response.is_sent:
+                    raise RuntimeError(f"{_who(request)} said that it handled the request, but sent nothing")
+                response.finish()
+        except HTTPError as error:
+            _answer(stream, response, error, server)
+        except ClientGone:
+            stream.keep_alive = False
+        except (Exception, SystemExit) as error:  # code that calls sys.exit() must not end the server
+            _report(stream, response, error, server)
+        owner = request.rule or request.webapp or server
+        if owner.record is not None:
+            owner.record(response)
+        if request._form is not None:
+            request.dispose()
+    finally:
+        if request.endings is not None:
+            _end(request, server)
 
 
 def _refuse(stream, response: Response) -> None:  # type: ignore[no-untyped-def]
@@ -85,6 +89,16 @@ def _report(stream, response: Response, error: BaseException, server: HTTPXServe
     except Exception as another:
         server.stage.log.error("web", f"the error page of {_who(request)} failed", another)
         stream.abort()
+
+
+def _end(request: Request, server: HTTPXServer) -> None:
+    """Calls what wants to know about the end of the exchange; all of them, whatever one does."""
+    endings, request.endings = request.endings or [], None
+    for call in endings:
+        try:
+            call()
+        except Exception as error:
+            server.stage.log.error("web", f"the end of {request.line()} failed", error)
 
 
 def _who(request: Request) -> str:

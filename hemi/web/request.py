@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,7 +19,7 @@ from hemi.web.errors import HTTPError
 from hemi.web.fields import Fields, parse_parameters, split_list
 from hemi.web.forms import Form, FormError, FormReader, Upload, check_charset
 from hemi.web.ranges import Range, parse_ranges
-from hemi.web.uri import BadTarget, parse_query
+from hemi.web.uri import BadTarget, normalise_path, parse_query
 
 if TYPE_CHECKING:
     from hemi.web.reviser import Filter
@@ -35,7 +35,9 @@ class Request:
     """One request. `fields` are (name, value) pairs of bytes in the order they came, names in lower case; `index` has
     the value of each name, lists joined. Both may be shared between requests: change them by `add_header` and
     `delete_header`. `content_size` is in bytes, -1 when the content is vague (its end is told at the end).
-    `path` is decoded (UTF-8, undecodable bytes as surrogates) and normalised; `raw_path` is as it came.
+    `path` is decoded (UTF-8, undecodable bytes as surrogates) and normalised; `raw_path` is as it came. `target` stays
+    as it came even when a handlet rewrites the path: logs and apps (REQUEST_URI) tell what the client asked for.
+    `auth_user` is whom a handlet has authenticated, "" for nobody.
     """
 
     __slots__ = (
@@ -43,8 +45,10 @@ class Request:
         "_form",
         "_queries",
         "_rest",
+        "auth_user",
         "authority",
         "content_size",
+        "endings",
         "fields",
         "filters",
         "hostname",
@@ -105,6 +109,8 @@ class Request:
         self.filters: tuple[Filter, ...] = ()
         self.trailer_fields: list[tuple[bytes, bytes]] | None = None
         self.state: dict[str, Any] | None = None
+        self.auth_user = ""
+        self.endings: list[Callable[[], None]] | None = None
         self._rest = b""
         self._queries: list[tuple[str, str]] | None = None
         self._cookies: dict[str, str] | None = None
@@ -129,6 +135,16 @@ class Request:
         if not self.method:
             return ""
         return f"{self.method} {self.target.decode('latin-1')} HTTP/{VERSIONS[self.version]}"
+
+    def rewrite(self, raw_path: bytes, query_string: str) -> None:
+        """Gives the request another path, encoded, and another query: what rules and handlets see from now on.
+
+        `target` stays. Raises BadTarget for a path that no client could have sent, such as one that climbs out.
+        """
+        self.path = normalise_path(raw_path)
+        self.raw_path = raw_path
+        self.query_string = query_string
+        self._queries = None
 
     def version_text(self) -> str:
         """The version as `1.1`."""
@@ -258,7 +274,9 @@ class Request:
         return token.strip() or None if scheme.lower() == "bearer" else None
 
     def user(self) -> str:
-        """The user name that Basic authentication claims: the variable $user."""
+        """Whom a handlet has authenticated, or else the name that Basic authentication claims: the variable $user."""
+        if self.auth_user:
+            return self.auth_user
         if b"authorization" not in self.index:
             return ""
         credentials = self.basic_auth()
@@ -428,6 +446,12 @@ class Request:
     def uploads(self, name: str | None = None) -> list[Upload]:
         """All files of the form, or those under this name."""
         return [upload for upload in self.read_form().uploads if name is None or upload.name == name]
+
+    def at_end(self, call: Callable[[], None]) -> None:
+        """Has `call` called when the exchange has ended, however it ends."""
+        if self.endings is None:
+            self.endings = []
+        self.endings.append(call)
 
     def dispose(self) -> None:
         """Frees what the exchange has spooled."""

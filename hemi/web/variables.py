@@ -26,7 +26,7 @@ _REQUEST = {
     "server_name": "{r}.tls_text('server_name')",
     "client_subject": "{r}.tls_text('client_subject')",
     "version": "{r}.version_text()",
-    "user": "({r}.user() if b'authorization' in {r}.index else '')",
+    "user": "({r}.auth_user or ({r}.user() if b'authorization' in {r}.index else ''))",
     "webapp": "({r}.webapp.name if {r}.webapp is not None else '')",
 }
 
@@ -40,7 +40,7 @@ _NGINX = {
     # nginx's names for the same things: formats are often brought along
     "remote_addr": "{r}.src_host",
     "remote_port": "str({r}.src_port)",
-    "remote_user": "({r}.user() if b'authorization' in {r}.index else '')",
+    "remote_user": "({r}.auth_user or ({r}.user() if b'authorization' in {r}.index else ''))",
     "host": "{r}.hostname",
     "request_method": "{r}.method",
     "request_uri": "{r}.uri()",

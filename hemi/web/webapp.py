@@ -11,6 +11,7 @@ from hemi.component import prop
 from hemi.errors import EnvError, UsageError
 from hemi.logger import Logger
 from hemi.values import Children, Hostname, Named, Path, Ref, Secret
+from hemi.web.errors import HTTPError, SearchAgain
 from hemi.web.handlet import Handlet
 from hemi.web.limits import Limited
 from hemi.web.mime import type_of
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 MAX_ERROR_PAGE = 1 << 20
 ALLOW = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+MAX_RESTARTS = 10
+"""How often the rules are searched again for one request (nginx: 10 internal redirects)."""
 
 
 class Webapp(Limited, kind="webapps", sign="webapp"):
@@ -98,28 +101,51 @@ class Webapp(Limited, kind="webapps", sign="webapp"):
             raise EnvError(f"init {spec!r} failed: {type(error).__name__}: {error}") from error
 
     def dispatch(self, req: Request, resp: Response) -> None:
-        """Runs the first rule that handles the request; a rule whose handlets decline is passed over."""
+        """Runs the first rule that handles the request; a rule whose handlets decline is passed over.
+
+        A handlet that has given the request another path may raise SearchAgain: the search then begins anew.
+        """
         if self.force_https and req.scheme == "http":
             resp.redirect(f"https://{_host_of(req)}{req.uri()}", 308)
             return
-        for match, run, rule in self.chain:
-            if match is None or match(req):
-                req.rule = rule
-                if req.content_size:
-                    rule.admit(req)
-                done = run(req, resp)
-                if done or resp.is_sent:
-                    return
-                if done is None:
-                    raise RuntimeError(
-                        "a handlet returned None and sent nothing: it must return True or False"
-                    )
+        restarts = 0
+        while True:
+            try:
+                for match, run, rule in self.chain:
+                    if match is None or match(req):
+                        req.rule = rule
+                        if req.content_size:
+                            rule.admit(req)
+                        done = run(req, resp)
+                        if done or resp.is_sent:
+                            return
+                        if done is None:
+                            raise RuntimeError(
+                                "a handlet returned None and sent nothing: it must return True or False"
+                            )
+                break
+            except SearchAgain:
+                restarts += 1
+                self._restart(req, resp, restarts)
         req.rule = None
         if req.path == "*" and req.method == "OPTIONS":
             resp.add_header("allow", ALLOW)
             resp.send(b"", 204)
         else:
             resp.error(404)
+
+    def _restart(self, req: Request, resp: Response, restarts: int) -> None:
+        """Makes the request and its response fit for another search. Raises HTTPError 500 when it was one too many."""
+        resp.reset()
+        resp.revisers = ()
+        if not req.received:
+            req.filters = ()
+        if restarts > MAX_RESTARTS:
+            self.stage.log.error(
+                "web",
+                f'webapp "{self.name}": the rules send {req.line()} round in circles, at last to {req.uri()}',
+            )
+            raise HTTPError(500)
 
     def error_page(self, status: int) -> tuple[str, bytes] | None:
         """Type and content of the site's own page for a status, or None."""
