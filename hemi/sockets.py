@@ -334,17 +334,11 @@ class Listener:
         self.users = 0
         self._path = address.path if own and not address.path.startswith("@") else ""
         self._inode = inode_of(self._path)
+        self.bound = address.path or _bound_to(sock)
+        """The address as it was bound, with the port that the kernel chose for port 0."""
 
     def __repr__(self) -> str:
         return f"<Listener {self.bound} users={self.users}>"
-
-    @property
-    def bound(self) -> str:
-        """The address as it was bound, with the port that the kernel chose for port 0."""
-        if self.address.path:
-            return self.address.path
-        host, port = self.sock.getsockname()[:2]
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def release(self) -> None:
         """Says that one user needs it no more; the last one closes it."""
@@ -354,6 +348,11 @@ class Listener:
         del _listeners[self.key]
         self.sock.close()
         unlink_own(self._path, self._inode)
+
+
+def _bound_to(sock: RawSocket) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 _listeners: dict[tuple[str, str], Listener] = {}

@@ -240,13 +240,13 @@ class HTTPXServer(Server, sign="httpx_server"):
                     yield server
 
     def stop(self, deadline: float) -> None:
-        """Closes the gates, waits for the connections until `deadline`, cuts the rest, gives the addresses back."""
+        """Closes the gates, gives the addresses back, waits for the connections until `deadline`, cuts the rest."""
         gates, self.gates = getattr(self, "gates", []), []
         for gate in gates:
             gate.close()
+            gate.listener.release()  # before the drain: clients must be refused, not queued for nobody
         for gate in gates:
             gate.join(deadline)
-            gate.listener.release()
 
     # For the gates and connections
 
