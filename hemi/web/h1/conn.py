@@ -22,7 +22,7 @@ from hemi.web.h1.content import Content1
 from hemi.web.h1.framing import Refusal, check_request_line, content_size, head_size, merge_fields
 from hemi.web.h1.stream import DROP_MOST, Server1Stream
 from hemi.web.request import Request
-from hemi.web.uri import BadTarget, normalise_path, split_target
+from hemi.web.uri import BadTarget, normalise_path, split_authority, split_target
 
 if TYPE_CHECKING:
     from hemi.sockets import Channel
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 
 RECV_HEAD = 16384
 """Bytes read at once while a head is expected; it bounds how many pipelined requests are parsed ahead."""
-
-TAIL = 256
-"""How much of the last read is remembered when it may end inside a method."""
 
 LINGER = 2.0
 """Seconds that a closing connection goes on reading, so that the client can take the last answer."""
@@ -79,6 +76,8 @@ class Server1Conn:
     """One connection. `served` counts its requests; `until` is when it should end (monotonic seconds)."""
 
     __slots__ = (
+        "_arrived",
+        "_begun",
         "_failure",
         "_fields",
         "_last",
@@ -127,6 +126,9 @@ class Server1Conn:
         self._target = b""
         self._fields: list[tuple[bytes, bytes]] = []
         self._last = b""
+        """What has come of a head that is not complete yet."""
+        self._begun = False
+        self._arrived = 0
         self._window = b""
         self._priming = False
         self._upgrading = False
@@ -163,7 +165,13 @@ class Server1Conn:
                     channel.linger(LINGER)
                     return
             elif not stream.keep_alive:
-                if stream.refusal is not None or queue or self._parsing is not None:
+                if (
+                    stream.refusal is not None
+                    or queue
+                    or self._last
+                    or self._failure
+                    or self._parsing is not None
+                ):
                     channel.linger(LINGER)
                 return
             patience = self.server.keepalive_timeout
@@ -237,13 +245,14 @@ class Server1Conn:
             line, _, block = data.partition(b"\r\n")
             server = self.server
             head = server.known_heads.get(block)
-            if head is not None:
-                known = server.known_lines.get(line) or self._learn_line(line)
-                if known is not None:
-                    self._queue_known(known, head)
-                    return
-            self._parse(data)
-            self._remember(block)
+            known = server.known_lines.get(line) or self._learn_line(line)
+            if known is None:
+                self._parse(data)
+            elif head is not None:
+                self._queue_known(known, head)
+            else:
+                self._parse(data)
+                self._remember(block)
         else:
             self._parse(data)
 
@@ -309,25 +318,25 @@ class Server1Conn:
             )
 
     def _parse(self, data: bytes) -> None:
-        window = self._window = self._last + data if self._last else data
-        try:
-            self._parser.feed_data(data)
-        except HttpParserUpgrade as stop:
-            self._pass_upgrade(data[stop.args[0] :])
-            return
-        except HttpParserError as error:
-            self._fail(error, window)
-            return
-        if self._parsing is not None or (
-            window.endswith(b"\r\n\r\n") and not self._target and not self._fields
-        ):
+        window = data
+        while data:
+            self._window = window = self._last + data if self._last else data
+            try:
+                self._parser.feed_data(data)
+                break
+            except HttpParserUpgrade as stop:
+                data = data[stop.args[0] :]
+                self._pass_upgrade()
+            except HttpParserError as error:
+                self._fail(error, window)
+                return
+        if not self._begun:
             self._last = b""
-        elif self._target or self._fields:
-            self._last = window
-            if len(window) > self.server.max_head_size + RECV_HEAD:
-                self._failure = self._too_large()
-        else:
-            self._last = window[-TAIL:]
+            return
+        self._last = window
+        self._arrived += len(data)
+        if self._arrived > self.server.max_head_size + RECV_HEAD:
+            self._failure = self._too_large()
 
     def _too_large(self) -> Refusal:
         if self._fields:
@@ -337,7 +346,7 @@ class Server1Conn:
     def _fail(self, error: HttpParserError, window: bytes) -> None:
         if isinstance(error, HttpParserInvalidMethodError) and _UNKNOWN_METHOD.match(window):
             refusal = Refusal(501, "The method is not known.")
-        elif "HTTP version" in str(error):
+        elif "HTTP version" in str(error) or "PRI" in str(error):
             refusal = Refusal(505, "The version of HTTP is not supported.")
         else:
             refusal = Refusal(400, f"The request is malformed: {str(error).lower()}.")
@@ -345,13 +354,14 @@ class Server1Conn:
             self._parsing.content.refusal = refusal
         self._failure = refusal
 
-    def _pass_upgrade(self, rest: bytes) -> None:
+    def _pass_upgrade(self) -> None:
         """Goes on behind a head with Upgrade, where the parser stops: to ignore the field is allowed (RFC 9110 §7.8).
 
         The parser takes such a request for one without content. A new one is made to expect the content by a head
         of ours that is framed alike; its callbacks are ignored.
         """
         self._upgrading = False
+        self._last = b""
         self._parser = HttpRequestParser(self)
         stream = self._parsing
         if stream is not None and stream.content is not None:
@@ -359,9 +369,11 @@ class Server1Conn:
             framing = b"content-length: %d" % size if size >= 0 else b"transfer-encoding: chunked"
             self._priming = True
             self._parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + b"\r\n\r\n")
-        self._last = b""
-        if rest:
-            self.feed(rest)
+
+    def on_message_begin(self) -> None:
+        """Notes that a head has begun; empty lines before it have not."""
+        self._begun = True
+        self._arrived = -len(self._window)  # where in it, nobody knows
 
     def on_url(self, target: bytes) -> None:
         """Takes the next piece of a target."""
@@ -375,16 +387,17 @@ class Server1Conn:
         """Queues the request, or the refusal of it."""
         fields, self._fields = self._fields, []
         target, self._target = self._target, b""
+        self._begun = False
         if self._priming:
             self._priming = False
             return
         parser = self._parser
         method = parser.get_method()
         stream = Server1Stream(self, parser.should_keep_alive())
-        # A request that keeps the connection and has no Connection field is HTTP/1.1; asking the parser costs more.
+        # A request that keeps the connection and has none of these fields is HTTP/1.1; asking the parser costs more.
         index = dict(fields)
         version = 11
-        if not stream.keep_alive or b"connection" in index:
+        if not stream.keep_alive or b"connection" in index or b"proxy-connection" in index:
             version = _VERSIONS.get(parser.get_http_version(), 0)
         name = _METHODS.get(method) or method.decode("latin-1")
         request = Request(stream, self, version, name, target, fields, index)
@@ -430,7 +443,7 @@ class Server1Conn:
             if version >= 11:
                 raise Refusal(400, "The field Host is missing.")
             host = b""
-        if target[:1] == b"/" and b"#" not in target:
+        if target[:1] == b"/" and b"#" not in target and method != b"CONNECT":
             raw_path, _, query = target.partition(b"?")
             request.raw_path = raw_path
             request.query_string = query.decode("utf-8", "surrogateescape") if query else ""
@@ -472,7 +485,13 @@ class Server1Conn:
                 return host
             if target.scheme not in ("http", "https"):
                 raise Refusal(400, "The scheme of the target must be http or https.")
-            request.path = "*" if target.raw_path == b"*" else normalise_path(target.raw_path)
+            if host:
+                split_authority(host)  # it does not count, but must be good (RFC 9112 §3.2)
+            request.path = normalise_path(target.raw_path)
+            if request.method == "OPTIONS" and request.target.endswith(
+                b"//" + (target.authority or "").encode()
+            ):
+                request.path = "*"  # without any path it means the server (RFC 9112 §3.2.4)
         except BadTarget as error:
             raise Refusal(400, f"The target is not usable: {error}.") from error
         return (target.authority or "").encode("latin-1")
@@ -492,8 +511,10 @@ class Server1Conn:
         """Takes a piece of content."""
         stream = self._parsing
         if stream is not None and stream.content is not None:
-            stream.content.chunks.append(data)
-            stream.content.expect = False
+            content = stream.content
+            content.chunks.append(data)
+            content.arrived += len(data)
+            content.expect = False
 
     def on_message_complete(self) -> None:
         """Ends the content; the fields since the head are its trailers."""
@@ -503,7 +524,19 @@ class Server1Conn:
             self._upgrading = False
         stream, self._parsing = self._parsing, None
         if stream is not None and stream.content is not None:
-            stream.content.complete = True
             fields, self._fields = self._fields, []
             if fields:
-                stream.request.trailer_fields = fields
+                if self.has_excess(fields):
+                    self._failure = stream.content.refusal = Refusal(431, "The trailers are too large.")
+                    return
+                stream.request.trailer_fields = [(name, value.rstrip(b" \t")) for name, value in fields]
+            stream.content.complete = True
+
+    @property
+    def pending_fields(self) -> list[tuple[bytes, bytes]]:
+        """The fields of the section that is being parsed."""
+        return self._fields
+
+    def has_excess(self, fields: list[tuple[bytes, bytes]]) -> bool:
+        """True when a field section is larger than may be."""
+        return len(fields) > self.server.max_fields or head_size(b"", fields) > self.server.max_head_size

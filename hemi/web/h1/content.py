@@ -8,19 +8,23 @@ from typing import TYPE_CHECKING
 
 from hemi.sockets import DeadlinePassed
 from hemi.web.errors import ClientGone, HTTPError
+from hemi.web.h1.framing import Refusal
 
 if TYPE_CHECKING:
     from hemi.web.h1.conn import Server1Conn
-    from hemi.web.h1.framing import Refusal
 
 RECV_SIZE = 65536
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+MAX_WRAPPING = 65536
+MAX_WRAPPING_RATIO = 8
+"""How many bytes may be read for a chunked content, at once and for each byte of it: a chunk of one byte takes 6."""
 
 
 class Content1:
     """What the parser has found of a content, and the way to get the rest. `size` is in bytes, -1 when chunked."""
 
-    __slots__ = ("chunks", "complete", "conn", "expect", "received", "refusal", "since", "size")
+    __slots__ = ("arrived", "chunks", "complete", "conn", "expect", "received", "refusal", "since", "size")
 
     def __init__(self, conn: Server1Conn, size: int, expect: bool) -> None:
         self.conn: Server1Conn | None = conn
@@ -29,7 +33,10 @@ class Content1:
         """The client waits for a 100 before it sends anything."""
         self.complete = False
         self.chunks: deque[bytes] = deque()
+        self.arrived = 0
+        """Bytes of the content that have come."""
         self.received = 0
+        """Bytes that were read for it since the head, wrapping and all."""
         self.since = 0.0
         self.refusal: Refusal | None = None
 
@@ -60,7 +67,6 @@ class Content1:
         if self.refusal is None:
             self._receive_from(conn)
         if self.refusal is not None:
-            conn.broken = True
             raise HTTPError(self.refusal.status, self.refusal.text, close=True)
 
     def _receive_from(self, conn: Server1Conn) -> None:
@@ -76,22 +82,33 @@ class Content1:
         try:
             data = channel.recv(RECV_SIZE)
         except DeadlinePassed:
-            conn.broken = True
-            raise HTTPError(408, "The content arrives too slowly.", close=True) from None
+            self.refusal = Refusal(408, "The content arrives too slowly.")
+            return
         except OSError as error:
             conn.broken = True
             raise ClientGone(str(error)) from error
         finally:
             channel.deadline = conn.no_deadline
         if not data:
-            conn.broken = True
-            raise HTTPError(400, "The content ends early.", close=True)
+            self.refusal = Refusal(400, "The content ends early.")
+            return
         self.received += len(data)
         conn.feed(data)
+        if self.size < 0 and not self.complete and self.refusal is None:
+            self._check_wrapping(conn)
+
+    def _check_wrapping(self, conn: Server1Conn) -> None:
+        """Refuses what makes us read much for little content: long chunk extensions (CVE-2023-39326), trailers."""
+        if conn.has_excess(conn.pending_fields):
+            self.refusal = Refusal(431, "The trailers are too large.")
+        elif self.received > MAX_WRAPPING + self.arrived * MAX_WRAPPING_RATIO:
+            self.refusal = Refusal(400, "The chunks have more wrapping than content.")
 
     def droppable(self, most: int) -> bool:
         """True when what has not been read yet is worth reading to keep the connection."""
-        return self.complete or (not self.expect and 0 <= self.size - self.received <= most)
+        return self.complete or (
+            self.refusal is None and not self.expect and 0 <= self.size - self.arrived <= most
+        )
 
     def drop(self, most: int) -> bool:
         """Reads and drops the rest, up to `most` bytes. False when the connection can't go on behind it."""
