@@ -17,7 +17,7 @@ from hemi import component as registry
 from hemi.component import STAGE_KINDS, Component, Prop, prop
 from hemi.errors import BugError, ConfigError, EnvError, HemiError, UsageError
 from hemi.source import Dirs
-from hemi.values import Duration, InPlaceKind, NamedKind, Ref
+from hemi.values import Duration, InPlaceKind, NamedKind, Ref, Size
 
 if TYPE_CHECKING:
     from hemi.clock import Clock
@@ -43,6 +43,24 @@ class Stage(Component, kind="stages", nested=True, sign="stage"):
     constants: dict[str, Any] = prop({}, "Values that ${name} stands for.", inherit=False)
     drain_timeout: Duration = prop("30s", "How long a stopping stage waits for what is in flight.")
 
+    shutdown_delay: Duration = prop(
+        "0s", "How long readiness checks fail before a stopping instance begins to drain.", inherit=False
+    )
+    start_timeout: Duration = prop(
+        "2m", "How long a worker may take to get ready.", least="1s", inherit=False
+    )
+    start_attempts: int = prop(
+        6, "After how many failures in a row a worker is given up.", least=1, most=1000, inherit=False
+    )
+    hang_timeout: Duration = prop(
+        "30s", "A worker that something blocks for so long is replaced; 0 is never.", inherit=False
+    )
+    max_rss: Size = prop("0", "A worker that takes more memory is replaced; 0 is no limit.", inherit=False)
+    max_requests: int = prop(
+        0, "After how many requests a worker is replaced; 0 is never.", least=0, inherit=False
+    )
+    max_lifetime: Duration = prop("0s", "After how long a worker is replaced; 0 is never.", inherit=False)
+
     error_log: Ref[Logger] | None = prop(
         None, "Where the error log goes, instead of to stderr.", inherit=False
     )
@@ -64,6 +82,7 @@ class Stage(Component, kind="stages", nested=True, sign="stage"):
         self.debug = debug
         self.id = next(_ids)
         self.predecessor = None
+        self.leaving = False  # the instance is about to stop: readiness checks should say so
         self._named = {kind: {} for kind in STAGE_KINDS if kind != "fixtures"}
         self.members: dict[str, dict[str, Component]] = self._named
         self._begun: list[Component] = []

@@ -59,14 +59,19 @@ def _fail(program: Program, error: HemiError) -> int:
 
 
 def _serve(program: Program, options: Options) -> int:
-    _patch()
+    if options.single:
+        _patch()
     if options.config is not None or program.embedded is None or _default_exists(program, options):
         make_dirs(options)
     else:  # nothing of the embedded configuration writes files: leave the directory as clean as it was
         make_dirs(options, tuple(sorted(options.given & {"log-dir", "tmp-dir", "var-dir"})))
-    from hemi.procmgr.single import serve
+    if options.single:
+        from hemi.procmgr.single import serve
 
-    return serve(program, options)
+        return serve(program, options)
+    from hemi.procmgr.leader import lead
+
+    return lead(program, options)
 
 
 def _check(program: Program, options: Options) -> int:

@@ -37,12 +37,33 @@ ACTIONS: dict[str, tuple[str, str]] = {
 
 _RUN = ("serve", "check")
 
+MOST_WORKERS = 512
+
 OPTIONS: dict[str, Option] = {
     option.name: option
     for option in (
         Option("config", "FILE", "the configuration (default: {config} below the top directory)", _RUN),
         Option("debug", "LEVEL", "0 to 3: how much is told about what goes wrong (default: {debug})", _RUN),
-        Option("single", "", "serve from one foreground process (the only mode there is by now)", ("serve",)),
+        Option("single", "", "serve from this one process, without a leader", ("serve",)),
+        Option(
+            "workers",
+            "N",
+            "how many processes serve: a number, or auto, one a processor (default: 1)",
+            ("serve",),
+        ),
+        Option("user", "NAME", "as whom the workers run, when the leader is root", ("serve",)),
+        Option("group", "NAME", "the group of the workers (default: the user's)", ("serve",)),
+        Option("allow-root", "", "let the workers run as root", ("serve",)),
+        Option("daemon", "", "serve in the background", ("serve",)),
+        Option("stdout", "FILE", "where a daemon's output goes (default: {name}.out in log-dir)", ("serve",)),
+        Option("stderr", "FILE", "where its messages go (default: {name}.err)", ("serve",)),
+        Option(
+            "pid-file",
+            "FILE",
+            "where the leader's process id is written (a daemon: {name}.pid in var-dir)",
+            ("serve",),
+        ),
+        Option("umask", "MODE", "which rights new files do not get, octal, such as 027", ("serve",)),
         Option("top-dir", "DIR", "what relative paths start at (default: {top_dir})", _RUN),
         Option("log-dir", "DIR", "where logs are written (default: data/log below the top directory)", _RUN),
         Option("tmp-dir", "DIR", "where temporary files are written (default: data/tmp)", _RUN),
@@ -70,6 +91,16 @@ class Options:
     config: str | None = None
     debug: int = 0
     print: bool = False
+    single: bool = False
+    workers: int = 1
+    user: str | None = None
+    group: str | None = None
+    allow_root: bool = False
+    daemon: bool = False
+    stdout: str = ""
+    stderr: str = ""
+    pid_file: str = ""
+    umask: int | None = None
     top_dir: str = ""
     log_dir: str = ""
     tmp_dir: str = ""
@@ -93,7 +124,39 @@ def parse(program: Program, argv: list[str], top_dir: str | None = None) -> Opti
     options.log_dir = _below(options.top_dir, values.get("log-dir", "data/log"))
     options.tmp_dir = _below(options.top_dir, values.get("tmp-dir", "data/tmp"))
     options.var_dir = _below(options.top_dir, values.get("var-dir", "data/var"))
+    _set_process(program, options, values)
     return options
+
+
+def _set_process(program: Program, options: Options, values: dict[str, str]) -> None:
+    """Sets what is about processes."""
+    options.single = "single" in values
+    options.workers = _worker_count(values.get("workers", "1"))
+    options.user = values.get("user")
+    options.group = values.get("group")
+    options.allow_root = "allow-root" in values
+    options.daemon = "daemon" in values
+    options.stdout = _below(options.log_dir, values.get("stdout", f"{program.name}.out"))
+    options.stderr = _below(options.log_dir, values.get("stderr", f"{program.name}.err"))
+    if "pid-file" in values or options.daemon:
+        options.pid_file = _below(options.var_dir, values.get("pid-file", f"{program.name}.pid"))
+    umask = values.get("umask")
+    if umask is not None:
+        if not re.fullmatch("[0-7]{1,4}", umask):
+            raise UsageError(f"--umask must be octal, such as 027, not {umask!r}")
+        options.umask = int(umask, 8)
+    if options.single:
+        for name in ("workers", "user", "group", "daemon", "pid-file"):
+            if name in values:
+                raise UsageError(f"--{name} does not go with --single: there is no leader")
+
+
+def _worker_count(text: str) -> int:
+    if text == "auto":
+        return len(os.sched_getaffinity(0))
+    if not re.fullmatch("[0-9]{1,3}", text) or not 1 <= int(text) <= MOST_WORKERS:
+        raise UsageError(f'--workers must be 1 to {MOST_WORKERS}, or auto, not "{text}"')
+    return int(text)
 
 
 def _split(program: Program, argv: list[str]) -> tuple[list[str], dict[str, str]]:
@@ -186,6 +249,7 @@ def usage(program: Program, top_dir: str | None = None) -> str:
         "options (a value follows as the next word or behind =):",
     ]
     shown = {
+        "name": program.name,
         "config": program.config_path,
         "debug": str(program.debug),
         "top_dir": top_dir or "the current directory",

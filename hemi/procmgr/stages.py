@@ -16,7 +16,7 @@ import gevent
 import gevent.lock
 
 from hemi.component import Component
-from hemi.errors import ConfigError, HemiError
+from hemi.errors import BugError, ConfigError, EnvError, HemiError
 from hemi.logger import Logger
 from hemi.stage import Stage
 
@@ -35,6 +35,7 @@ class StageKeeper:
         self._reloader: gevent.Greenlet[[], None] | None = None
         self._reload_wanted = False
         self._stopping = False
+        self._next: Stage | None = None
         self.current: Stage | None = None
         self.draining: list[Stage] = []
         self.reloads = 0
@@ -51,6 +52,35 @@ class StageKeeper:
             stage.start()
             self.current = stage
 
+    def prepare_next(self) -> Stage:
+        """First half of a reload: makes the next stage, ready to start. Raises what building and preparing raise."""
+        with self._lock:
+            self._drop_next()
+            if self._stopping:
+                raise EnvError("this process is stopping")
+            stage = self._build()
+            stage.prepare()
+            self._next = stage
+            return stage
+
+    def commit_next(self, retired: Callable[[], None]) -> None:
+        """Second half: the prepared stage takes over. `retired` is called when the old one has ended."""
+        with self._lock:
+            stage, self._next = self._next, None
+            if stage is None:
+                raise BugError("no stage is prepared")
+            self._take_over(stage, retired)
+
+    def drop_next(self) -> None:
+        """Takes the first half of a reload back. Idempotent."""
+        with self._lock:
+            self._drop_next()
+
+    def _drop_next(self) -> None:
+        stage, self._next = self._next, None
+        if stage is not None:
+            stage.stop(time.monotonic())
+
     def reload(self) -> None:
         """Replaces the stage by one made of the configuration as it is now, and returns when the new one serves.
 
@@ -59,15 +89,19 @@ class StageKeeper:
         with self._lock:
             if self._stopping:
                 return
-            old = self.current
             stage = self._build()
             stage.prepare()
-            stage.start(old)
-            self.current = stage
-            self.reloads += 1
-            if old is not None:
-                self.draining.append(old)
-                gevent.spawn(self._retire, old)
+            self._take_over(stage)
+
+    def _take_over(self, stage: Stage, retired: Callable[[], None] | None = None) -> None:
+        """Starts a prepared stage; the one that served until now retires."""
+        old = self.current
+        stage.start(old)
+        self.current = stage
+        self.reloads += 1
+        if old is not None:
+            self.draining.append(old)
+            gevent.spawn(self._retire, old, retired)
 
     def request_reload(self) -> None:
         """Has a reload done soon, by a greenlet of its own; returns at once. Its outcome goes to the error log."""
@@ -99,11 +133,13 @@ class StageKeeper:
         else:
             self.current.log.info("reload", f"done: {len(self.draining)} stage(s) retiring")
 
-    def _retire(self, stage: Stage) -> None:
+    def _retire(self, stage: Stage, retired: Callable[[], None] | None) -> None:
         try:
             stage.stop(time.monotonic() + stage.drain_timeout)
         finally:
             self.draining.remove(stage)
+            if retired is not None:
+                retired()
 
     def reopen(self) -> None:
         """Opens the log files of the current stage again, after something moved them away."""
@@ -123,6 +159,7 @@ class StageKeeper:
         # A reload that is going on is let finish: half a stage could not be stopped. One that hangs is left behind.
         got = self._lock.acquire(timeout=max(0.0, deadline - time.monotonic()))
         try:
+            self._drop_next()
             stages = [*self.draining, self.current] if self.current is not None else self.draining
             gevent.joinall([gevent.spawn(stage.stop, deadline) for stage in stages])
             self.current = None

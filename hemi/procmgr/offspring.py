@@ -1,0 +1,110 @@
+"""What a forked child of the leader does first: it sheds what is the leader's, then becomes a worker or a check.
+
+None of these functions returns into the leader's code.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterable
+from typing import NoReturn
+
+from hemi.errors import EXIT_CRASH, ConfigError, HemiError
+from hemi.procmgr.crew import Seat
+from hemi.procmgr.loop import Loop
+from hemi.procmgr.options import Options
+from hemi.procmgr.privileges import Identity, drop
+from hemi.procmgr.program import Program
+
+__all__ = ["become_check", "become_worker", "patch", "shed"]
+
+_IGNORED = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU)
+
+
+def shed(loop: Loop, keep: Iterable[int]) -> None:
+    """Closes every descriptor but these and the standard ones, and forgets the leader's signal handlers.
+
+    The leader's objects live on below us on the stack, with the numbers of closed descriptors; nobody touches them.
+    """
+    # Ignored by a handler: SIG_IGN would be inherited by programs that the user's code runs.
+    loop.forget_signals(lambda signum: (lambda *_: None) if signum in _IGNORED else signal.SIG_DFL)
+    lowest = 3
+    for descriptor in sorted(keep):
+        os.closerange(lowest, descriptor)
+        lowest = descriptor + 1
+    os.closerange(lowest, os.sysconf("SC_OPEN_MAX"))
+
+
+def become_worker(
+    loop: Loop, program: Program, options: Options, identity: Identity | None, seat: Seat
+) -> NoReturn:
+    """Runs a worker, and ends the process with its exit code."""
+    code = EXIT_CRASH
+    try:
+        # A session of its own: Ctrl-C at the terminal is for the leader, which says what is to be done.
+        os.setsid()
+        shed(loop, [seat.lifeline, *seat.inherited.values()])
+        drop(identity)
+        patch()
+        from hemi.procmgr.worker import run
+
+        code = run(program, options, seat)
+    except HemiError as error:
+        print(f"{program.name}: {error}", file=sys.stderr)
+        code = error.exit_code
+    except BaseException:
+        traceback.print_exc()
+    _leave(code)
+
+
+def become_check(
+    loop: Loop, program: Program, options: Options, identity: Identity | None, writer: int
+) -> NoReturn:
+    """Loads the configuration as a worker would, and writes what came of it, as JSON, to the descriptor."""
+    answer: dict[str, object] = {"error": "the check crashed", "details": []}
+    try:
+        os.setsid()
+        shed(loop, [writer])
+        drop(identity)
+        patch()
+        from hemi.procmgr.settings import settings_of
+        from hemi.procmgr.single import build
+
+        answer = {"settings": settings_of(build(program, options))}
+    except ConfigError as error:
+        problems = [str(problem) for problem in error.problems]
+        answer = {"error": f"{len(problems)} problem(s) in the configuration", "details": problems}
+    except HemiError as error:
+        answer = {"error": str(error), "details": []}
+    except BaseException:
+        answer["details"] = traceback.format_exc().splitlines()
+    data = json.dumps(answer).encode()
+    while data:
+        data = data[os.write(writer, data) :]
+    _leave(0)
+
+
+def patch() -> None:
+    """Has gevent replace what blocks. Before anything of the engine is imported."""
+    import gevent
+    import gevent.monkey
+
+    gevent.monkey.patch_all()
+    # Keeping parent, spawning stack and locals of every greenlet costs 4 µs and 1 KiB a connection.
+    gevent.config.track_greenlet_tree = False
+
+
+def _leave(code: int) -> NoReturn:
+    """Ends the process, after the exit handlers of the user's code."""
+    try:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BaseException:
+        pass
+    os._exit(code)

@@ -1,0 +1,216 @@
+"""A worker: the process that serves. Takes its orders from its leader over admConn, and stops when that ends.
+
+Imported after gevent has patched, in a process that the leader has just forked (`hemi.procmgr.leader.become`): the
+engine and the user's code are loaded here and nowhere else. The orders are in `hemi.procmgr.orders`.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import signal
+import sys
+import time
+import traceback
+from typing import Any
+
+import gevent
+import gevent.socket
+from gevent.event import AsyncResult
+from gevent.lock import RLock
+
+import hemi.sockets
+from hemi.errors import EXIT_CRASH, EXIT_STOP, BugError, ConfigError, EnvError, HemiError
+from hemi.procmgr.crew import Seat
+from hemi.procmgr.lifeline import Lifeline
+from hemi.procmgr.listening import key_text
+from hemi.procmgr.messages import Decoder, Message, MessageError, encode
+from hemi.procmgr.options import Options
+from hemi.procmgr.orders import ORDERS
+from hemi.procmgr.program import Program
+from hemi.procmgr.settings import settings_of
+from hemi.procmgr.single import addresses, build, raise_file_limit
+from hemi.procmgr.stages import StageKeeper
+from hemi.procmgr.watchdog import Watchdog
+from hemi.stage import Stage
+
+__all__ = ["Worker"]
+
+ORPHAN_DRAIN = 1.0
+"""Seconds that requests in flight have when the leader has gone."""
+
+
+class Worker:
+    """The worker process. `serve` returns its exit code."""
+
+    def __init__(self, program: Program, options: Options, seat: Seat) -> None:
+        self.program = program
+        self.options = options
+        self.seat = seat
+        self.lifeline = Lifeline(seat.lifeline, seat.inherited)
+        self.keeper = StageKeeper(self._build)
+        self.watchdog = Watchdog(self.lifeline, self.figures)
+        self.started = time.time()
+        self._served_before = 0
+        self._ended: AsyncResult[int] = AsyncResult()
+        self._sending = RLock()
+        self._sock: Any = None
+        hemi.sockets.provider = self._provide
+
+    def __repr__(self) -> str:
+        return f"<Worker {self.seat.number} {self.keeper!r}>"
+
+    def serve(self) -> int:
+        """Begins, tells the leader, and serves until an order or a signal ends it."""
+        faulthandler.enable()
+        raise_file_limit()
+        self._dial()
+        self.watchdog.start()
+        gevent.spawn(self._obey)
+        gevent.signal_handler(signal.SIGTERM, self.quit)
+        try:
+            self.keeper.start()
+        except HemiError as error:
+            return self._cannot_begin(error)
+        self.lifeline.close_rest()
+        stage = self.keeper.current
+        assert stage is not None
+        self.note_stage(stage)
+        self.watchdog.beat()
+        self.send(
+            {"event": "ready", "lines": addresses(stage), "keys": self.keys(), "settings": settings_of(stage)}
+        )
+        return int(self._ended.get() or 0)
+
+    def _build(self) -> Stage:
+        stage = build(self.program, self.options)
+        self.send({"event": "checked", "settings": settings_of(stage)})
+        return stage
+
+    def _cannot_begin(self, error: HemiError) -> int:
+        problems = [str(each) for each in error.problems] if isinstance(error, ConfigError) else [str(error)]
+        self.send({"event": "unbootable", "code": error.exit_code, "problems": problems})
+        return error.exit_code
+
+    def _provide(self, key: tuple[str, str], target: Any, options: Any) -> Any:
+        return self.lifeline.take(key, target, options)
+
+    def note_stage(self, stage: Stage) -> None:
+        """Has the watchdog follow the configuration that serves now."""
+        self.watchdog.set_limit(stage.hang_timeout)
+        self.watchdog.log = lambda text: stage.log.error("watchdog", text)
+
+    # What the leader is told
+
+    def keys(self) -> list[str]:
+        """The listening sockets that the stages name."""
+        return [key_text(key) for key in hemi.sockets.listening_keys()]
+
+    def stages(self) -> list[Stage]:
+        """The stages that are alive, the one that serves first."""
+        current = [self.keeper.current] if self.keeper.current is not None else []
+        return [*current, *self.keeper.draining]
+
+    def figures(self) -> dict[str, Any]:
+        """Numbers about this worker, cheap to make: they go to the leader every second."""
+        return {"stages": len(self.stages()), "reloads": self.keeper.reloads}
+
+    # admConn
+
+    def _dial(self) -> None:
+        self._sock = gevent.socket.create_connection(self.seat.door, timeout=10.0)
+        self._sock.settimeout(None)
+        self._sock.setsockopt(gevent.socket.IPPROTO_TCP, gevent.socket.TCP_NODELAY, 1)
+        self.send({"hello": self.seat.key})
+        self._decoder = Decoder()
+        if "welcome" not in self._receive()[0]:
+            raise BugError("the leader does not welcome its worker")
+
+    def send(self, message: Message) -> None:
+        """Sends a message to the leader; when it has gone, the worker ends soon anyway."""
+        try:
+            frame = encode(message)
+        except MessageError as error:
+            frame = encode({"answer": message.get("answer", 0), "error": str(error)})
+        with self._sending:
+            try:
+                self._sock.sendall(frame)
+            except OSError:
+                pass
+
+    def _receive(self) -> list[Message]:
+        """Waits for messages. Raises EOFError when the leader has gone."""
+        while True:
+            try:
+                data = self._sock.recv(65536)
+            except OSError:
+                data = b""
+            if not data:
+                raise EOFError("the leader has gone")
+            messages = self._decoder.feed(data)
+            if messages:
+                return messages
+
+    def _obey(self) -> None:
+        """Carries out the orders as they come, each in a greenlet of its own."""
+        try:
+            while True:
+                for message in self._receive():
+                    gevent.spawn(self._carry_out, message)
+        except EOFError:
+            self.end(ORPHAN_DRAIN, EXIT_STOP)
+        except MessageError as error:
+            self.log_error(f"admConn is broken: {error}")
+            self.end(ORPHAN_DRAIN, EXIT_STOP)
+
+    def _carry_out(self, message: Message) -> None:
+        number = message.get("id", 0)
+        order = ORDERS.get(str(message.get("order")))
+        answer: Message = {"answer": number}
+        try:
+            if order is None:
+                raise EnvError(f"a worker knows no order {message.get('order')!r}")
+            result = order(
+                self, message.get("args") or {}, lambda data: self.send({"progress": number, **data})
+            )
+            answer["result"] = result or {}
+        except ConfigError as error:
+            answer["error"] = f"{len(error.problems)} problem(s) in the configuration"
+            answer["details"] = [str(problem) for problem in error.problems]
+        except HemiError as error:
+            answer["error"] = str(error)
+        except Exception as error:
+            answer["error"] = f"{type(error).__name__}: {error}"
+            answer["details"] = traceback.format_exc().splitlines()
+        self.send(answer)
+
+    def log_error(self, message: str) -> None:
+        """Writes to the error log of the stage that serves."""
+        if self.keeper.current is not None:
+            self.keeper.current.log.error("worker", message)
+        else:
+            print(message, file=sys.stderr)
+
+    # Ending
+
+    def quit(self) -> None:
+        """Ends when what was begun is done, or at drain_timeout."""
+        self.end(self.keeper.drain_timeout, 0)
+
+    def end(self, seconds: float, code: int) -> None:
+        """Stops all stages within so many seconds, and ends with the code. A later call can only hurry it."""
+        try:
+            self.keeper.stop(time.monotonic() + seconds)
+        finally:
+            self._ended.set(code)
+
+
+def run(program: Program, options: Options, seat: Seat) -> int:
+    """The worker's life; returns its exit code."""
+    try:
+        return Worker(program, options, seat).serve()
+    except HemiError as error:
+        print(f"{program.name}: worker {seat.number}: {error}", file=sys.stderr)
+        return error.exit_code
+    except Exception:
+        traceback.print_exc()
+        return EXIT_CRASH
