@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hemi.web.request import Request
     from hemi.web.response import Response
 
+PATHS = ("/favicon.ico", "/favicon.svg")
 SIZES = (16, 32, 48)
 
 LIGHT, DARK = (0xFF, 0x9D, 0x4D), (0xB4, 0x44, 0x0C)
@@ -38,9 +39,9 @@ SVG = b"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 100 100">
 
 
 class Favicon(Handlet, sign="favicon"):
-    """Sends a built-in icon, for a rule such as `if: $path == "/favicon.ico"`; as SVG where the path ends so.
+    """Sends a built-in icon for /favicon.ico and /favicon.svg, and declines everything else.
 
-    Declines other methods than GET and HEAD.
+    Behind a `static` with `fallthrough`, it serves sites that have no icon of their own.
     """
 
     max_age: Duration = prop("7d", "How long browsers may keep the icon.", inherit=False)
@@ -53,9 +54,9 @@ class Favicon(Handlet, sign="favicon"):
 
     def handle(self, req: Request, resp: Response) -> bool:
         """Sends the icon."""
-        if req.method not in ("GET", "HEAD"):
+        if req.path not in PATHS or req.method not in ("GET", "HEAD"):
             return False
-        is_svg = req.path.endswith(".svg")
+        is_svg = req.path == PATHS[1]
         resp.content_type = "image/svg+xml" if is_svg else "image/x-icon"
         resp.set_header("cache-control", self._control)
         resp.set_etag(self._tag + ("-svg" if is_svg else ""))

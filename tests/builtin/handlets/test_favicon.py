@@ -27,8 +27,9 @@ def test_the_icon_is_sent() -> None:
         xml.etree.ElementTree.fromstring(svg.content)
 
 
-def test_other_methods_are_declined() -> None:
+def test_all_else_is_declined() -> None:
     with serve(rules=RULES) as site, site.connect() as client:
+        assert site.get("/").status == site.get("/x/favicon.ico").status == 404
         client.request("POST", "/favicon.ico", content=b"x")
         assert client.answer().status == 404
 
