@@ -130,7 +130,7 @@ class GoroxProcess:
     ) -> None:
         self.folder = folder
         self.config = folder / "test.yaml"
-        options = ["--top-dir", str(folder)]
+        options = ["--single", "--top-dir", str(folder)]
         if config is not None:
             self.config.write_text(config)
             options += ["--config", str(self.config)]
