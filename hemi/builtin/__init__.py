@@ -1,5 +1,6 @@
 """The components that come with Gorox. Importing this package registers them."""
 
+import hemi.builtin.handlets.access
 import hemi.builtin.handlets.app
 import hemi.builtin.handlets.favicon
 import hemi.builtin.handlets.host_checker
