@@ -1,0 +1,573 @@
+"""Backends: groups of servers that something here is a client of. The kind, and what all backends share.
+
+A protocol's backend is a subclass with a sign, its `conn_class` and, where its templates have variables, its
+`scope`:
+
+    class HTTPBackend(Backend, sign="http_backend"):
+        conn_class = Backend1Conn
+        alpn = ("http/1.1",)
+        scope = REQUEST_SCOPE
+
+Proxies use `lease` (hemi.upstream.lease), operators `describe`, `order_node` and `weigh_node`.
+"""
+
+from __future__ import annotations
+
+import math
+import ssl
+from collections.abc import Callable, Iterator
+from functools import partial
+from time import monotonic
+from typing import Any, ClassVar, Literal
+
+import gevent
+from gevent import get_hub
+from gevent.event import Event
+
+from hemi.component import Component, prop
+from hemi.errors import UsageError
+from hemi.resolv import ResolveError
+from hemi.sockets import Channel, Sweeper
+from hemi.tls import MinVersion
+from hemi.upstream import balancers
+from hemi.upstream.breaker import Rules
+from hemi.upstream.checks import Check, Watch
+from hemi.upstream.clienttls import ClientPolicy, check_policy, make_client_context
+from hemi.upstream.dial import dial
+from hemi.upstream.discovery import DiscoveryError, FileSource, Found, Source, sources_of
+from hemi.upstream.errors import DialFailed
+from hemi.upstream.lease import Lease
+from hemi.upstream.node import ORDERS, Node, Order
+from hemi.upstream.pool import Conn, Limits
+from hemi.upstream.ranges import parse_ranges
+from hemi.upstream.roster import Roster
+from hemi.upstream.sticky import LEAST_SECRET, make_tag
+from hemi.values import Address, Children, Duration, Parts, Path, Secret, Template
+
+__all__ = ["Backend"]
+
+TICK = 0.5
+"""Seconds between two looks at idle connections, breakers and nodes that warm up."""
+
+FIRST_LOOK = 2.0
+"""Seconds that a start waits for the first answer about nodes."""
+
+FORGET = 0.9
+"""What a tick leaves of the average latency of a node that is not asked: it gets its chance again."""
+
+FORGET_AFTER = 5.0
+"""Seconds without an answer before that begins."""
+
+
+class Backend(Component, kind="backends"):
+    """A group of servers. Numbers such as max_conns are per worker: workers do not know of each other."""
+
+    conn_class: ClassVar[type[Conn]] = Conn
+    alpn: ClassVar[tuple[str, ...]] = ()
+    """The protocols to offer in TLS handshakes, best first."""
+
+    nodes: Children[Node] = prop([], "The servers.", inherit=False)
+    nodes_file: Path | None = prop(
+        None,
+        "File with further nodes, a line each: ADDRESS [weight=N] [tier=N] [max_conns=N].",
+        inherit=False,
+    )
+    nodes_name: Address | None = prop(
+        None, "HOST:PORT; each address that the name has (A, AAAA) is a node.", inherit=False
+    )
+    nodes_service: str | None = prop(
+        None,
+        "Name of SRV records, such as _http._tcp.example.com; their priorities become tiers.",
+        inherit=False,
+    )
+    discovery_interval: Duration = prop("1s", "How often to look for changes of nodes.", least="10ms")
+
+    balancer: Literal[
+        "round_robin", "random", "random_two", "least_conn", "least_time", "ip_hash", "hash", "first"
+    ] = prop("round_robin", "How to choose a node.")
+    hash_key: Template | None = prop(None, "What the balancer hash goes by.", inherit=False)
+    sticky_secret: Secret | None = prop(
+        None,
+        "Keeps clients at their node by tags signed with this; the same for all machines.",
+        inherit=False,
+    )
+    slow_start: Duration = prop("0s", "How long a node that came up takes to get its whole weight.")
+    max_conns: int = prop(0, "How many exchanges a node may have at a time, per worker; 0 is any.", least=0)
+    queue_size: int = prop(100, "How many may wait while all nodes have max_conns.", least=0)
+    queue_timeout: Duration = prop("5s", "How long one may wait for a node.", least="10ms")
+
+    dial_timeout: Duration = prop("5s", "How long connecting may take, TLS included.", least="10ms")
+    write_timeout: Duration = prop("60s", "How long a node may take nothing.", least="100ms")
+    idle_conns: int = prop(64, "How many idle connections to keep to a node, per worker.", least=0)
+    idle_timeout: Duration = prop("60s", "How long an idle connection is kept.")
+    conn_age: Duration = prop("1h", "After how long a connection is not used again.", least="1s")
+    conn_uses: int = prop(0, "After how many uses a connection is closed; 0 is any.", least=0)
+
+    max_fails: int = prop(
+        3, "After how many failures in a row a node is left alone for fail_timeout; 0 is never.", least=0
+    )
+    fail_timeout: Duration = prop(
+        "10s", "How long a failing node is left alone; twice as long every further time.", least="10ms"
+    )
+    fail_timeout_limit: Duration = prop("1m", "The longest that a failing node is left alone.", least="10ms")
+    fail_rate: float = prop(
+        0.0, "The part of failures within fail_window that has the same effect; 0 is off.", least=0, most=1
+    )
+    fail_window: Duration = prop(
+        "10s", "What fail_rate is about; windows of less than 20 say nothing.", least="1s"
+    )
+    fail_statuses: list[str] = prop([], 'Statuses that count as failures, such as 503 or "500-599".')
+    fail_latency: Duration = prop("0s", "Answers that take longer count as failures; 0 is off.")
+    probes: int = prop(
+        1, "How many exchanges may find out at a time whether a failing node works again.", least=1, most=100
+    )
+    checks: Parts[Check] = prop([], "Active checks: http, tcp, tls. A node must pass all.")
+    panic_threshold: int = prop(
+        1,
+        "When fewer percent of the nodes are up, all are used: the checks may be wrong; 0 is never.",
+        least=0,
+        most=100,
+    )
+
+    tls: bool = prop(False, "Speak TLS to the nodes.", inherit=False)
+    tls_server_name: str | None = prop(
+        None, "The name that certificates of nodes must have, and that SNI says; their hosts when missing."
+    )
+    tls_verify: bool = prop(True, "Verify the certificates of nodes.", inherit=False)
+    tls_ca: Path | None = prop(
+        None,
+        "PEM file with the authorities that nodes' certificates must come from; the system's.",
+        inherit=False,
+    )
+    tls_certificate: Path | None = prop(None, "PEM file with a certificate to show to nodes.", inherit=False)
+    tls_private_key: Path | None = prop(None, "PEM file with its key, if not in the same.", inherit=False)
+    tls_password: Secret | None = prop(None, "What the key is encrypted with.", inherit=False)
+    tls_min_version: MinVersion = prop("1.2", "The oldest version of TLS.", inherit=False)
+    tls_ciphers: str = prop("", "The cipher suites for TLS 1.2; good ones when empty.", inherit=False)
+
+    lease: Callable[..., Lease]
+    """lease(subject=None, deadline=inf, tag="") begins the use of the backend for one exchange."""
+
+    roster: Roster
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.channels: set[Channel] = set()  # of all connections, idle or not
+        self.stopped = False
+        self.lease = partial(Lease, self)
+        self._context: ssl.SSLContext | None = None
+        self._check_context: ssl.SSLContext | None = None
+        self._sweeper = Sweeper(self.channels)
+        self._timer: Any = None
+        self._started = False
+        self._tasks: list[Any] = []
+        self._watches: dict[Node, list[Any]] = {}
+        self._found: dict[int, list[Found]] = {}  # source -> what it knows
+        self._looked: list[Event] = []
+        self._complaints: dict[int, str] = {}  # source -> what is wrong with it
+
+    def check(self) -> Iterator[str | tuple[str, str]]:
+        """What does not fit together."""
+        sources = (self.nodes_file, self.nodes_name, self.nodes_service)
+        if not self.nodes and all(source is None for source in sources):
+            yield "needs nodes, nodes_file, nodes_name or nodes_service"
+        addresses = [node.address for node in self.nodes]
+        for address in sorted({str(one) for one in addresses if addresses.count(one) > 1}):
+            yield "nodes", f'must not have the same address twice: "{address}"'
+        if self.nodes_name is not None and not (self.nodes_name.host and self.nodes_name.port):
+            yield "nodes_name", f'must be HOST:PORT, not "{self.nodes_name}"'
+        if (self.balancer == "hash") != (self.hash_key is not None):
+            yield "hash_key", 'is for the balancer "hash", which needs it'
+        if self.sticky_secret is not None and len(self.sticky_secret) < LEAST_SECRET:
+            yield "sticky_secret", f"must have at least {LEAST_SECRET} characters"
+        titles = [check.title for check in self.checks]
+        if len(set(titles)) != len(titles):
+            yield "checks", "must not have the same check twice"
+        try:
+            parse_ranges(self.fail_statuses)
+        except ValueError as error:
+            yield "fail_statuses", str(error)
+        problem = check_policy(self._policy())
+        if problem:
+            yield problem
+        if self.tls and self.tls_verify and self.tls_server_name is None:
+            for node in self.nodes:
+                if node.address.path and node.tls_server_name is None:
+                    yield "tls", f'needs tls_server_name for node "{node.address}", or tls_verify: false'
+
+    def _policy(self) -> ClientPolicy:
+        return ClientPolicy(
+            verify=self.tls_verify,
+            ca=self.tls_ca or "",
+            certificate=self.tls_certificate or "",
+            private_key=self.tls_private_key or "",
+            password=self.tls_password or "",
+            min_version=self.tls_min_version,
+            ciphers=self.tls_ciphers,
+            alpn=self.alpn,
+        )
+
+    # Life
+
+    def prepare(self) -> None:
+        """Reads what is on disk, and asks for the names; nothing is connected yet."""
+        self.limits = Limits(self.idle_conns, self.idle_timeout, self.conn_age, self.conn_uses or math.inf)
+        self.rules = Rules(
+            self.max_fails,
+            self.fail_rate,
+            self.fail_window,
+            fail_timeout=self.fail_timeout,
+            most_timeout=max(self.fail_timeout, self.fail_timeout_limit),
+            probes=self.probes,
+        )
+        self.bad_statuses = parse_ranges(self.fail_statuses)
+        self.bad_latency = self.fail_latency or math.inf
+        if self.tls:
+            self._context = make_client_context(self._policy())
+        self.roster = Roster(
+            self.name,
+            self._make_balancer(),
+            panic_threshold=self.panic_threshold,
+            queue_size=self.queue_size,
+            queue_timeout=self.queue_timeout,
+        )
+        for node in self.nodes:
+            node.begin(self)
+            self.roster.nodes.append(node)
+        for number, source in enumerate(sources_of(self)):
+            self._begin_source(number, source)
+        self.roster.refresh()
+
+    def _begin_source(self, number: int, source: Source) -> None:
+        if isinstance(source, FileSource):
+            try:
+                self._found[number] = source.look() or []
+            except DiscoveryError as error:
+                raise UsageError(str(error)) from None
+            self._update()
+        looked = Event()
+        self._looked.append(looked)
+        self._tasks.append(gevent.spawn(self._discover, number, source, looked))
+
+    def _make_balancer(self) -> balancers.Balancer:
+        if self.balancer == "hash" and self.hash_key is not None:
+            return balancers.Hashed(self.hash_key)
+        if self.balancer == "ip_hash":
+            return balancers.Hashed(_address_of)
+        plain: dict[str, Callable[[], balancers.Balancer]] = {
+            "random": balancers.Random,
+            "random_two": balancers.RandomTwo,
+            "least_conn": balancers.LeastConn,
+            "least_time": balancers.LeastTime,
+            "first": balancers.First,
+        }
+        return plain.get(self.balancer, balancers.RoundRobin)()
+
+    def start(self) -> None:
+        """Takes over what the stage before knows of the nodes, and begins to check them."""
+        with gevent.Timeout(FIRST_LOOK, False):  # type: ignore[arg-type]
+            for looked in self._looked:
+                looked.wait()
+        predecessor = self.stage.predecessor
+        old = predecessor.members.get("backends", {}).get(self.name) if predecessor is not None else None
+        if isinstance(old, Backend) and hasattr(old, "roster"):
+            self._adopt(old)
+        self._started = True
+        for node in self.roster.nodes:
+            self._watch(node)
+        self.roster.refresh()
+        if not self.roster.nodes:
+            self._log_warning("it has no nodes")
+        self._sweeper.start()
+        self._timer = get_hub().loop.timer(TICK, TICK)
+        self._timer.start(self._tick)
+
+    def _adopt(self, old: Backend) -> None:
+        known = {node.key: node for node in old.roster.nodes}
+        if not self.roster.nodes and self._looked and not self._found:
+            # Nobody has told yet: what was found before is the best guess.
+            self._found[-1] = list(old.found())
+            self._update()
+        for node in self.roster.nodes:
+            before = known.get(node.key)
+            if before is not None:
+                node.adopt(before)
+
+    def stop(self, deadline: float) -> None:
+        """Ends checks and connections; what is still in flight is cut, as the servers have finished theirs."""
+        self.stopped = True
+        tasks = self._tasks + [task for tasks in self._watches.values() for task in tasks]
+        self._tasks, self._watches = [], {}
+        gevent.killall(tasks, block=False)
+        if self._timer is not None:
+            self._timer.close()
+            self._timer = None
+        self._sweeper.stop()
+        roster: Roster | None = getattr(self, "roster", None)
+        if roster is not None:
+            for node in roster.nodes:
+                node.pool.clear()
+            roster.close("the stage stops")
+        channels = list(self.channels)
+        self.channels.clear()
+        for channel in channels:
+            channel.close()
+
+    # Discovery
+
+    def found(self) -> Iterator[Found]:
+        """What the sources know now."""
+        for nodes in self._found.values():
+            yield from nodes
+
+    def _discover(self, number: int, source: Source, looked: Event) -> None:
+        while True:
+            try:
+                found = source.look()
+                if found is not None:
+                    self._found[number] = found
+                    self._found.pop(-1, None)
+                    self._update()
+                self._complaints.pop(number, None)
+            except ResolveError as error:
+                self._complain(number, str(error))
+                if not error.temporary:  # "there are none" is an answer
+                    self._found[number] = []
+                    self._update()
+            except DiscoveryError as error:
+                self._complain(number, str(error))
+            except Exception as error:  # the search must go on
+                self.stage.log.error("backend", f'"{self.name}": the search for nodes failed', error)
+            looked.set()
+            gevent.sleep(self.discovery_interval)
+
+    def _complain(self, number: int, problem: str) -> None:
+        """Logs what is wrong with a source, once as long as it is the same."""
+        if self._complaints.get(number) != problem:
+            self._complaints[number] = problem
+            self._log_warning(f"the search for nodes failed: {problem}")
+
+    def _update(self) -> None:
+        """Makes the nodes those that the sources know, besides those of the list."""
+        if self.stopped:
+            return
+        roster = self.roster
+        listed = set(self.nodes)
+        wanted = {str(one.address): one for one in self.found()}
+        for node in self.nodes:
+            wanted.pop(str(node.address), None)
+        for node in [node for node in roster.nodes if node not in listed]:
+            found = wanted.pop(node.key, None)
+            if found is None:
+                self._remove(node)
+            elif (node.weight, node.tier) != (found.weight, found.tier) or found.max_conns is not None:
+                node.learn(found)
+                node.share = float(node.weight)
+        for found in wanted.values():
+            self._add(Node.discovered(self, found))
+        roster.refresh()
+
+    def _add(self, node: Node) -> None:
+        node.begin(self)
+        self.roster.nodes.append(node)
+        if self._started:
+            node.warm_from = monotonic()
+            node.warm_up(node.warm_from)
+            self._watch(node)
+            self._log_info(node, "is new")
+
+    def _remove(self, node: Node) -> None:
+        node.gone = True
+        self.roster.nodes.remove(node)
+        gevent.killall(self._watches.pop(node, []), block=False)
+        node.pool.clear()
+        self._log_info(node, "is gone")
+
+    # Connections
+
+    def open_conn(self, node: Node, deadline: float) -> Any:
+        """A new connection to a node, of `conn_class`. Raises DialFailed."""
+        now = monotonic()
+        try:
+            channel = dial(
+                node.address,
+                self.stage.resolv,
+                timeout=min(self.dial_timeout, max(deadline - now, 0.001)),
+                write_timeout=self.write_timeout,
+                tls=self._context,
+                server_name=node.tls_server_name or "",
+            )
+        except DialFailed as error:
+            error.backend = self.name
+            raise
+        if self.stopped:
+            channel.close()
+            raise DialFailed("the stage stops", backend=self.name, node=node.key, phase="connect")
+        self.channels.add(channel)
+        return self.conn_class(node, channel, monotonic())
+
+    def check_context(self) -> ssl.SSLContext:
+        """The TLS context for checks: the one of the connections, or one like it when these are plain."""
+        if self._context is not None:
+            return self._context
+        if self._check_context is None:
+            self._check_context = make_client_context(self._policy())
+        return self._check_context
+
+    def tag_of(self, key: str) -> str:
+        """The tag of a node for sticky clients, "" when there are none."""
+        return make_tag(self.sticky_secret, self.name, key) if self.sticky_secret else ""
+
+    # Health
+
+    def note_failure(self, node: Node, why: str, now: float) -> None:
+        """Notes that real traffic failed at a node."""
+        node.failures += 1
+        node.reason = why
+        was_probing = node.breaker.state == "half-open"
+        if node.breaker.failure(now):
+            node.pool.clear()
+            self.roster.refresh()
+            times = "a probe failed" if was_probing else f"{node.breaker.fails} failures in a row"
+            seconds = node.breaker.until - now
+            self._log_down(node, f"{times}, left alone for {seconds:g} s: {why}")
+
+    def note_success(self, node: Node) -> None:
+        """Notes that real traffic went well at a node whose breaker is not closed."""
+        breaker = node.breaker
+        if breaker.state == "half-open":
+            if breaker.success():
+                self._came_up(node, "probes went well")
+        elif breaker.state == "open" and self.roster.panic:
+            breaker.reset()
+            self._came_up(node, "it works again")
+
+    def note_check(self, watch: Watch, why: str) -> None:
+        """Notes what a check has found, "" for a pass."""
+        node, title = watch.node, watch.check.title
+        if node.gone:
+            return
+        if watch.note(why):
+            if why:
+                node.sick[title] = why
+                node.pool.clear()
+                self.roster.refresh()
+                self._log_down(node, f"{title}: {why}")
+            else:
+                node.sick.pop(title, None)
+                if node.is_well:
+                    self._came_up(node, f"{title} passed")
+        elif why and watch.is_up:
+            self.stage.log.debug("backend", f'"{self.name}": node {node.key}: {title}: {why}')
+        if not why and not node.sick and node.breaker.state == "open" and monotonic() >= node.breaker.until:
+            # Checks are the probes then: no user's request is risked.
+            node.breaker.reset()
+            self._came_up(node, f"{title} passed")
+
+    def _came_up(self, node: Node, why: str) -> None:
+        node.warm_from = monotonic()
+        node.warm_up(node.warm_from)
+        node.breaker.fails = 0
+        self.roster.refresh()
+        self._log_info(node, f"is up: {why}")
+
+    def _watch(self, node: Node) -> None:
+        if node not in self._watches:
+            self._watches[node] = [
+                gevent.spawn(watch.run, self) for watch in (Watch(check, node) for check in self.checks)
+            ]
+
+    def _tick(self) -> None:
+        self.tick(monotonic())
+
+    def tick(self, now: float) -> None:
+        """Looks at what changes with time alone: idle connections, open breakers, nodes that warm up."""
+        changed = False
+        for node in self.roster.nodes:
+            node.pool.sweep(now)
+            if not (node.watched and node.breaker.state == "open"):
+                changed = node.breaker.tick(now) or changed
+            if node.share < node.weight:
+                node.warm_up(now)
+            if node.latency and not node.in_flight and now - node.sampled > FORGET_AFTER:
+                node.latency *= FORGET
+        if changed:
+            self.roster.refresh()
+
+    # Operators
+
+    def node(self, key: str) -> Node:
+        """The node of an address. Raises LookupError."""
+        for node in self.roster.nodes:
+            if node.key == key:
+                return node
+        raise LookupError(f'backend "{self.name}" has no node "{key}"')
+
+    def order_node(self, key: str, order: Order) -> None:
+        """Sets what an operator wants of a node; "up" also forgets all that speaks against it.
+
+        Orders outlive reloads, unless the configuration's `state` changes; they end with the worker. Raises
+        LookupError, ValueError.
+        """
+        if order not in ORDERS:
+            raise ValueError(f'the state of a node must be {", ".join(ORDERS)}, not "{order}"')
+        node = self.node(key)
+        was_usable = node.is_usable
+        node.order = order
+        if order == "up":
+            node.sick.clear()
+            node.breaker.reset()
+            if not was_usable:
+                node.warm_from = monotonic()
+                node.warm_up(node.warm_from)
+            self._restart_watches(node)
+        elif order != "draining":
+            node.pool.clear()
+        self.roster.refresh()
+        self._log_info(node, f"is {order} by order")
+
+    def _restart_watches(self, node: Node) -> None:
+        """Begins the counting of the checks anew."""
+        gevent.killall(self._watches.pop(node, []), block=False)
+        if self._started:
+            self._watch(node)
+
+    def weigh_node(self, key: str, weight: int) -> None:
+        """Changes the weight of a node until the next reload. Raises LookupError, ValueError."""
+        if not 1 <= weight <= 1000:
+            raise ValueError(f"the weight of a node must be 1 to 1000, not {weight}")
+        node = self.node(key)
+        node.weight = weight
+        node.share = float(weight)
+        self._log_info(node, f"has the weight {weight} by order")
+
+    def describe(self) -> dict[str, Any]:
+        """What operators see: plain data."""
+        return {
+            "name": self.name,
+            "type": self.sign,
+            "balancer": self.balancer,
+            "panic": self.roster.panic,
+            "queue": self.roster.describe_queue(),
+            "nodes": [node.describe() for node in self.roster.nodes],
+        }
+
+    # The log
+
+    def _log_warning(self, message: str) -> None:
+        self.stage.log.warning("backend", f'"{self.name}": {message}')
+
+    def _log_info(self, node: Node, message: str) -> None:
+        self.stage.log.info("backend", f'"{self.name}": node {node.key} {message}')
+
+    def _log_down(self, node: Node, message: str) -> None:
+        roster = self.roster
+        left = sum(other.is_usable for other in roster.nodes)
+        state = f"{left} of {len(roster.nodes)} nodes are up"
+        if roster.panic:
+            state += ", all are used"
+        self._log_warning(f"node {node.key} is down: {message} ({state})")
+
+
+def _address_of(subject: Any) -> str:
+    return str(subject.src_host)

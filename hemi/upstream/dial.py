@@ -1,0 +1,180 @@
+"""Dialing: from an address to a connected channel, in blocking style.
+
+A name may have several addresses: they are tried one after another, and share what time there is, so that
+one that drops packets does not use it up (RFC 8305's idea without its parallel attempts). Everything raises
+DialFailed, with the phase that it failed in.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import ssl
+from _socket import socket as RawSocket
+from collections.abc import Callable
+from time import monotonic
+from typing import Any, NoReturn, Protocol
+
+import gevent
+from gevent import get_hub
+
+from hemi.resolv import ResolveError
+from hemi.sockets import WRITE, Channel
+from hemi.tlschannel import HandshakeFailed
+from hemi.upstream.clienttls import DialedTLSChannel
+from hemi.upstream.errors import DialFailed, reason_of
+from hemi.values import Addr
+
+__all__ = ["Dialed", "DialedChannel", "dial"]
+
+LEAST_SHARE = 0.05
+"""Seconds that an address gets at least when there are others to try."""
+
+_KIND = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+
+
+class _Resolves(Protocol):
+    def resolve(self, host: str, port: int, *, timeout: float | None = None) -> list[tuple[int, Any]]: ...
+
+
+class DialedChannel(Channel):
+    """A plain channel of which this side is the client."""
+
+    __slots__ = ()
+
+    def is_quiet(self) -> bool:
+        """Whether the connection is open and nothing was sent on it that nobody asked for."""
+        try:
+            self.sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False
+
+
+Dialed = DialedChannel | DialedTLSChannel
+
+
+def dial(
+    address: Addr,
+    resolv: _Resolves | None = None,
+    *,
+    timeout: float = 10.0,
+    write_timeout: float = 60.0,
+    tls: ssl.SSLContext | None = None,
+    server_name: str = "",
+    permit: Callable[[str], bool] | None = None,
+) -> Dialed:
+    """Connects, and does the TLS handshake when there is a context; all within `timeout` seconds.
+
+    `resolv` finds the addresses of names: a stage's `resolv`, or a `Resolver`. `server_name` is what the server's
+    certificate must have, the address's host when it is "". `permit` may refuse an address that a name has, and
+    what it saw is what is dialled (against server-side request forgery). Raises DialFailed, and OSError never.
+    """
+    deadline = monotonic() + timeout
+    targets = _targets(address, resolv, timeout, permit)
+    sock = _connect_any(address, targets, deadline)
+    if tls is None:
+        return DialedChannel(sock, write_timeout)
+    channel = DialedTLSChannel(sock, write_timeout)
+    try:
+        with gevent.Timeout(max(deadline - monotonic(), LEAST_SHARE), False):  # type: ignore[arg-type]
+            channel.connect_tls(tls, server_name or address.host)
+            return channel
+        _fail(address, "tls", "no answer in time", timed_out=True)
+    except HandshakeFailed as error:
+        channel.close()
+        _fail(address, "tls", error.reason)
+    except BaseException:
+        channel.close()
+        raise
+
+
+def _fail(address: Addr, phase: str, reason: str, timed_out: bool = False) -> NoReturn:
+    raise DialFailed(reason, node=str(address), phase=phase, timed_out=timed_out) from None
+
+
+def _targets(
+    address: Addr, resolv: _Resolves | None, timeout: float, permit: Callable[[str], bool] | None
+) -> list[tuple[int, Any]]:
+    """The (family, sockaddr) pairs to try, best first."""
+    if address.path:
+        return [(socket.AF_UNIX, address.sockaddr)]
+    host = address.host or "127.0.0.1"
+    try:
+        if resolv is not None:
+            found = resolv.resolve(host, address.port, timeout=timeout)
+        else:
+            found = [(socket.AF_INET6 if ":" in host else socket.AF_INET, (host, address.port))]
+    except ResolveError as error:
+        _fail(address, "resolve", error.reason, timed_out=error.temporary)
+    if permit is not None:
+        found = [pair for pair in found if permit(pair[1][0])]
+        if not found:
+            _fail(address, "resolve", "its address is not permitted")
+    return found
+
+
+def _connect_any(address: Addr, targets: list[tuple[int, Any]], deadline: float) -> RawSocket:
+    failure = ""
+    timed_out = False
+    for left, (family, sockaddr) in zip(range(len(targets), 0, -1), targets, strict=True):
+        seconds = deadline - monotonic()
+        if seconds <= 0:
+            failure, timed_out = failure or "no answer in time", True
+            break
+        try:
+            return _connect(family, sockaddr, max(seconds / left, min(LEAST_SHARE, seconds)))
+        except TimeoutError:
+            failure, timed_out = "no answer in time", True
+        except OSError as error:
+            failure, timed_out = reason_of(error), error.errno == errno.ETIMEDOUT
+    _fail(address, "connect", failure, timed_out)
+
+
+def _connect(family: int, sockaddr: Any, seconds: float) -> RawSocket:
+    """A connected socket. Raises OSError."""
+    sock = RawSocket(family, _KIND)
+    try:
+        if family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        code = sock.connect_ex(sockaddr)
+        if code == errno.EINPROGRESS:
+            _wait_connected(sock, seconds)
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        elif code == errno.EAGAIN and family == socket.AF_UNIX:
+            code = _retry_uds(sock, sockaddr, seconds)
+        if code:
+            raise OSError(code, os.strerror(code))
+        if family != socket.AF_UNIX and sock.getsockname() == sock.getpeername():
+            # Nobody listens, and the kernel chose this very port for our end: TCP connects to itself then.
+            raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _wait_connected(sock: RawSocket, seconds: float) -> None:
+    hub = get_hub()
+    watcher = hub.loop.io(sock.fileno(), WRITE)
+    try:
+        with gevent.Timeout(seconds, TimeoutError()):
+            hub.wait(watcher)
+    finally:
+        watcher.close()
+
+
+def _retry_uds(sock: RawSocket, path: str, seconds: float) -> int:
+    """Waits for room in the queue of a Unix domain socket: the kernel gives no sign when there is."""
+    pause = 0.001
+    deadline = monotonic() + seconds
+    while monotonic() < deadline:
+        gevent.sleep(pause)
+        pause = min(pause * 2, 0.05)
+        code = sock.connect_ex(path)
+        if code != errno.EAGAIN:
+            return code
+    raise TimeoutError

@@ -1,0 +1,207 @@
+"""A lease: what a proxy holds while it uses a backend for one exchange.
+
+    lease = backend.lease(req, deadline, tag)
+    try:
+        while True:
+            conn = lease.take()                  # a node that was not tried yet, and a connection to it
+            try:
+                ...                              # send, receive the head of the answer
+            except OSError as error:
+                failure = lease.fail("head", error)
+                if may_retry and lease.tries < 3:
+                    continue
+                raise failure from error
+            lease.answered(status)               # the node has answered: latency and status count
+            ...                                  # pass the content on
+            lease.done(keep=True)                # the connection can be used again
+            break
+    finally:
+        lease.end()                              # whatever happened: nothing stays taken
+
+What went wrong with a node is noted where it is reported, by `take` (which dials) and `fail`; `done`, `end`
+and `answered` never raise.
+"""
+
+from __future__ import annotations
+
+import math
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from hemi.upstream.errors import DialFailed, ExchangeFailed, UpstreamError, reason_of
+
+if TYPE_CHECKING:
+    from hemi.upstream.backend import Backend
+    from hemi.upstream.node import Node
+
+__all__ = ["Lease"]
+
+
+class Lease:
+    """The use of a backend for one exchange, over as many tries as it takes.
+
+    `node` and `conn` are those of the current try, None in between; `tried` the nodes that failed; `failures` what
+    they failed of; `tries` counts. `deadline` (monotonic seconds) bounds waiting and dialing.
+    """
+
+    __slots__ = (
+        "backend",
+        "conn",
+        "deadline",
+        "failures",
+        "node",
+        "subject",
+        "tag",
+        "taken",
+        "tried",
+        "tries",
+    )
+
+    def __init__(
+        self, backend: Backend, subject: Any = None, deadline: float = math.inf, tag: str = ""
+    ) -> None:
+        self.backend = backend
+        self.subject = subject
+        self.deadline = deadline
+        self.tag = tag
+        self.node: Node | None = None
+        self.conn: Any = None
+        self.taken = 0.0
+        self.tries = 0
+        self.tried: tuple[Node, ...] = ()
+        self.failures: tuple[UpstreamError, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Lease {self.backend.name} node={self.node.key if self.node else None} tries={self.tries}>"
+
+    def take(self) -> Any:
+        """Chooses a node that was not tried, and returns a connection to it, an idle one if there is one.
+
+        Raises NoNodeAvailable (QueueTimeout) when there is none; DialFailed when this one cannot be reached, which
+        is noted: calling again tries another one.
+        """
+        roster = self.backend.roster
+        if roster.careful or self.tried or self.tag or not roster.ready:
+            node = roster.choose(self)
+        else:
+            node = roster.balancer.pick(roster.ready, self.subject)
+            node.in_flight += 1
+        self.node = node
+        self.tries += 1
+        node.leases += 1
+        self.taken = now = monotonic()
+        conn = node.pool.take(now)
+        if conn is None:
+            conn = self._dial(node)
+        self.conn = conn
+        return conn
+
+    def choose(self) -> Node:
+        """Chooses a node as `take` does, without a connection: for who makes its own. Raises NoNodeAvailable."""
+        node = self.backend.roster.choose(self)
+        self.node = node
+        self.tries += 1
+        node.leases += 1
+        self.taken = monotonic()
+        return node
+
+    def redial(self) -> Any:
+        """Replaces the connection by a new one to the same node, and returns it; not a try of its own, no failure.
+
+        For a reused connection that turned out to be closed before a byte of the answer came. Raises DialFailed.
+        """
+        node = self.node
+        assert node is not None
+        self._drop()
+        self.taken = monotonic()
+        self.conn = self._dial(node)
+        return self.conn
+
+    def answered(self, status: int = 0) -> None:
+        """Notes that the node has answered, well or not as its `status` says; the time since `take` is its latency."""
+        node = self.node
+        if node is None:
+            return
+        now = monotonic()
+        latency = now - self.taken
+        node.latency += (latency - node.latency) * 0.2 if node.latency else latency
+        node.sampled = now
+        backend = self.backend
+        if status in backend.bad_statuses:
+            backend.note_failure(node, f"status {status}", now)
+        elif latency > backend.bad_latency:
+            backend.note_failure(node, f"no answer within {backend.bad_latency:g} s", now)
+        elif node.breaker.state == "closed":
+            node.breaker.fails = 0
+            node.breaker.passed += 1
+        else:
+            backend.note_success(node)
+
+    def fail(self, phase: str, error: BaseException | str, counts: bool = True) -> ExchangeFailed:
+        """Notes that the exchange failed, and drops connection and node; the next `take` chooses another one.
+
+        Returns the error to log or raise. With `counts=False` it does not speak against the node.
+        """
+        failure = ExchangeFailed(
+            reason_of(error),
+            backend=self.backend.name,
+            node=self.node.key if self.node is not None else "",
+            phase=phase,
+            timed_out=isinstance(error, TimeoutError),
+        )
+        self._failed(failure, counts)
+        return failure
+
+    def done(self, keep: bool = False) -> None:
+        """Ends the lease. `keep` says that the connection is clean: everything was sent, everything was read."""
+        node = self.node
+        if node is None:
+            return
+        self.node = None
+        conn = self.conn
+        if conn is not None:
+            self.conn = None
+            if keep and not node.gone:
+                node.pool.give_back(conn, monotonic())
+            else:
+                conn.close()
+        node.in_flight -= 1
+        roster = self.backend.roster
+        if roster.queue:
+            roster.serve_queue()
+
+    def end(self) -> None:
+        """Ends the lease if it has not ended; the connection is closed. Says nothing about the node. Idempotent."""
+        if self.node is not None:
+            self.done(False)
+
+    @property
+    def stick_to(self) -> str:
+        """The tag that a sticky client should bring next time; "" when it has the right one, or none is used."""
+        node = self.node
+        return node.tag if node is not None and node.tag != self.tag else ""
+
+    def _dial(self, node: Node) -> Any:
+        try:
+            return self.backend.open_conn(node, self.deadline)
+        except DialFailed as failure:
+            self._failed(failure, True)
+            raise
+        except BaseException:
+            self.end()
+            raise
+
+    def _failed(self, failure: UpstreamError, counts: bool) -> None:
+        node = self.node
+        self.failures += (failure,)
+        if node is None:
+            return
+        self.tried += (node,)
+        if counts:
+            self.backend.note_failure(node, f"{failure.phase}: {failure.reason}", monotonic())
+        self.done(False)
+
+    def _drop(self) -> None:
+        conn, self.conn = self.conn, None
+        if conn is not None:
+            conn.close()
