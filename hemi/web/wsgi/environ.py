@@ -28,9 +28,20 @@ MAX_NAMES = 1024
 """How many field names are remembered; clients may send any, so it must be bounded."""
 
 _EVERY_TIME = (
-    "REQUEST_METHOD PATH_INFO QUERY_STRING REQUEST_URI RAW_URI SERVER_NAME SERVER_PORT SERVER_PROTOCOL "
-    "REMOTE_ADDR REMOTE_PORT wsgi.url_scheme wsgi.input wsgi.early_hints"
-).split()
+    "REQUEST_METHOD",
+    "PATH_INFO",
+    "QUERY_STRING",
+    "REQUEST_URI",
+    "RAW_URI",
+    "SERVER_NAME",
+    "SERVER_PORT",
+    "SERVER_PROTOCOL",
+    "REMOTE_ADDR",
+    "REMOTE_PORT",
+    "wsgi.url_scheme",
+    "wsgi.input",
+    "wsgi.early_hints",
+)
 _PROTOCOLS = {10: "HTTP/1.0", 11: "HTTP/1.1", 20: "HTTP/2", 30: "HTTP/3"}
 _names: dict[bytes, str] = {
     b"content-type": "CONTENT_TYPE",
