@@ -106,7 +106,7 @@ class Webapp(Limited, kind="webapps", sign="webapp"):
         A handlet that has given the request another path may raise SearchAgain: the search then begins anew.
         """
         if self.force_https and req.scheme == "http":
-            resp.redirect(f"https://{_host_of(req)}{req.uri()}", 308)
+            resp.redirect(f"https://{_host_of(req)}{req.uri() if req.path != '*' else '/'}", 308)
             return
         restarts = 0
         while True:
