@@ -17,11 +17,12 @@ TOP_DIR = Path(__file__).resolve().parents[2]
 ALLOWED: dict[str, frozenset[str]] = {
     "library": frozenset({"library"}),
     "core": frozenset({"library", "core"}),
-    "net": frozenset({"library", "core", "net"}),
-    "rpc": frozenset({"library", "core", "rpc"}),
-    "web": frozenset({"library", "core", "web"}),
-    "builtin": frozenset({"library", "core", "net", "rpc", "web", "builtin"}),
-    "contrib": frozenset({"library", "core", "net", "rpc", "web", "builtin", "contrib"}),
+    "net": frozenset({"library", "core", "upstream", "net"}),
+    "rpc": frozenset({"library", "core", "upstream", "rpc"}),
+    "web": frozenset({"library", "core", "upstream", "web"}),
+    "builtin": frozenset({"library", "core", "upstream", "net", "rpc", "web", "builtin"}),
+    "contrib": frozenset({"library", "core", "upstream", "net", "rpc", "web", "builtin", "contrib"}),
+    "upstream": frozenset({"library", "core", "upstream"}),
     "procmgr": frozenset({"library", "core", "procmgr"}),
 }
 
