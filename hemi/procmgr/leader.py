@@ -72,6 +72,8 @@ class Leader:
         """An upgrade's new leader has taken over; the sockets' files and the service's name are its own now."""
         self.hurried = False
         self.reloads = 0
+        self.warning = ""
+        """What to tell once everything serves."""
         self._code = 0
 
     def __repr__(self) -> str:
@@ -131,6 +133,8 @@ class Leader:
         if self.starter is not None:
             self.starter.report(0)
         self._close_unclaimed()
+        if self.warning:
+            self.log.warning(self.warning)
 
     def _close_unclaimed(self) -> None:
         """Tells about sockets from outside that the configuration does not name."""
@@ -324,8 +328,7 @@ def lead(program: Program, options: Options) -> int:
             leader.pid_file = PidFile(options.pid_file)
             if not upgraded:
                 leader.pid_file.take()
-        if warning:
-            leader.log.warning(warning)
+        leader.warning = warning
         return leader.run()
     except HemiError as error:
         if starter is not None:

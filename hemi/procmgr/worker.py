@@ -87,7 +87,11 @@ class Worker:
         return stage
 
     def _cannot_begin(self, error: HemiError) -> int:
-        problems = [str(each) for each in error.problems] if isinstance(error, ConfigError) else [str(error)]
+        problems = (
+            [str(each) for each in error.problems]
+            if isinstance(error, ConfigError)
+            else [f"{self.program.name}: {error}"]
+        )
         self.send({"event": "unbootable", "code": error.exit_code, "problems": problems})
         return error.exit_code
 
