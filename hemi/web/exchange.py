@@ -5,12 +5,24 @@ from __future__ import annotations
 import traceback
 from typing import TYPE_CHECKING
 
+from greenlet import GreenletExit
+
 from hemi.web.errors import ClientGone, HTTPError
 from hemi.web.response import Response
 
 if TYPE_CHECKING:
     from hemi.web.request import Request
     from hemi.web.server import HTTPXServer
+
+
+_NOTHING = (
+    ("authority", ""),
+    ("hostname", ""),
+    ("port", 0),
+    ("path", ""),
+    ("raw_path", b""),
+    ("query_string", ""),
+)
 
 
 def run(stream, server: HTTPXServer) -> None:  # type: ignore[no-untyped-def]  # a stream of any version
@@ -33,7 +45,9 @@ def run(stream, server: HTTPXServer) -> None:  # type: ignore[no-untyped-def]  #
             _answer(stream, response, error, server)
         except ClientGone:
             stream.keep_alive = False
-        except (Exception, SystemExit) as error:  # code that calls sys.exit() must not end the server
+        except (GreenletExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # sys.exit() and a gevent.Timeout that nobody caught are the app's faults too
             _report(stream, response, error, server)
         owner = request.rule or request.webapp or server
         if owner.record is not None:
@@ -48,8 +62,9 @@ def run(stream, server: HTTPXServer) -> None:  # type: ignore[no-untyped-def]  #
 def _refuse(stream, response: Response) -> None:  # type: ignore[no-untyped-def]
     refusal = stream.refusal
     stream.keep_alive = False
-    if refusal.status == 408 and not stream.request.method:
-        stream.request.webapp = None
+    for name, value in _NOTHING:  # logs and pages may ask for what was never found out
+        if not hasattr(stream.request, name):
+            setattr(stream.request, name, value)
     response.error(refusal.status, refusal.text)
 
 
@@ -103,4 +118,4 @@ def _end(request: Request, server: HTTPXServer) -> None:
 
 def _who(request: Request) -> str:
     webapp = f'webapp "{request.webapp.name}"' if request.webapp is not None else "the server"
-    return f"{webapp} rule {request.rule.name}" if request.rule is not None else webapp
+    return f"{webapp}, rule at {request.rule.place}," if request.rule is not None else webapp
