@@ -8,6 +8,14 @@ from hemi.component import Component
 class Server(Component, kind="servers"):
     """Listens on addresses and serves what comes."""
 
+    requests = 0
+    """How many requests, calls or sessions were begun."""
+
+    @property
+    def conns(self) -> int:
+        """How many connections are open."""
+        return 0
+
     @property
     def addresses(self) -> list[str]:
         """The addresses as they were bound, from `prepare` on."""

@@ -69,7 +69,7 @@ class Channel:
     """A connected stream socket (TCP or Unix domain), read and written in blocking style by greenlets.
 
     `deadline` is an absolute `time.monotonic()` in seconds, or infinity; it holds for the operation that waits now.
-    `write_timeout` (seconds) is how long a peer may take nothing of what is being sent.
+    `write_timeout` (seconds) is how long a peer may take less than `least_taken` bytes of what is being sent.
     """
 
     __slots__ = (
@@ -79,6 +79,7 @@ class Channel:
         "_writer",
         "deadline",
         "late",
+        "least_taken",
         "sock",
         "tls",
         "write_timeout",
@@ -93,6 +94,7 @@ class Channel:
         self.late = False
         self.writing = False
         self.write_timeout = write_timeout
+        self.least_taken = 1
         self._switch_out = hub.switch
         self._reader: Any = hub.loop.io(sock.fileno(), READ)
         self._writer: Any = None
@@ -229,11 +231,11 @@ class Channel:
         """Ends the wait of whoever waits on the channel; the sweeper's call when the deadline has passed.
 
         The kernel takes megabytes for a peer that reads slowly but steadily, and reports "writable" only when a good
-        part of them has gone: a peer that took anything since the last look gets more time.
+        part of them has gone: a peer that took enough of them since the last look gets more time.
         """
         if self.writing:
             unsent = self._unsent()
-            if unsent < self._outq:
+            if self._outq - unsent >= max(1, min(self.least_taken, self._outq)):
                 self._outq = unsent
                 self.deadline = now + self.write_timeout
                 return

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+import socket
 from _socket import socket as RawSocket
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import gevent
+from gevent.event import Event
 
 from hemi.proxy_protocol import ProxyProtocolError
 from hemi.sockets import Acceptor, Channel, Listener, Peer, Sweeper, is_broken
 from hemi.tlschannel import PLAIN_HTTP_ANSWER, HandshakeFailed, TLSChannel
-from hemi.web.h1.conn import Server1Conn
+from hemi.web.h1.conn import FAREWELL, Server1Conn
 from hemi.web.realip import read_proxy_header
 from hemi.web.statuses import STATUS_LINES
 
@@ -38,6 +40,8 @@ class Gate:
         self.successor: Gate | None = None
         self._acceptor = Acceptor(listener, self._accepted, self._log, self._must_wait)
         self._sweeper = Sweeper(self.channels)
+        self._left = Event()
+        """Set when a connection has ended, or has been handed over."""
 
     def __repr__(self) -> str:
         return f"<Gate {self.listener.bound} conns={len(self.conns)}>"
@@ -69,6 +73,8 @@ class Gate:
         if not self.server.tls:
             try:
                 sock.send(OVERLOADED)
+                sock.shutdown(socket.SHUT_WR)
+                sock.recv(65536)  # unread, it would make close() send a reset, which destroys the answer
             except OSError:
                 pass
         sock.close()
@@ -90,6 +96,7 @@ class Gate:
                 channel = secure = TLSChannel.over(channel)
                 self.channels.add(channel)
                 secure.handshake(server.tls_sites, server.handshake_timeout, plain_answer=PLAIN_HTTP_ANSWER)
+            self.set_pace(channel)
             conn = Server1Conn(self, channel, peer)
             conn.trusted = bool(server.trusted) and peer.host in server.trusted
             conn.greenlet = gevent.getcurrent()
@@ -113,6 +120,13 @@ class Gate:
             channel.close()
             gate.channels.discard(channel)
             gate.greenlets.discard(gevent.getcurrent())
+            gate._left.set()
+
+    def set_pace(self, channel: Channel) -> None:
+        """Tells a channel how fast its peer must be."""
+        server = self.server
+        channel.write_timeout = server.write_timeout
+        channel.least_taken = int(server.write_timeout * server.min_rate)
 
     # Retiring
 
@@ -121,6 +135,8 @@ class Gate:
         heir = self.successor
         if heir is None:
             return
+        while heir.successor is not None:  # it has retired meanwhile, too
+            heir = heir.successor
         self.conns.discard(conn)
         self.channels.discard(conn.channel)
         heir.conns.add(conn)
@@ -128,8 +144,9 @@ class Gate:
         if conn.greenlet is not None:
             self.greenlets.discard(conn.greenlet)
             heir.greenlets.add(conn.greenlet)
+            self._left.set()
         conn.gate, conn.server = heir, heir.server
-        conn.channel.write_timeout = heir.server.write_timeout
+        heir.set_pace(conn.channel)
         conn.trusted = bool(heir.server.trusted) and conn.peer.host in heir.server.trusted
 
     def retire(self, successor: Gate) -> None:
@@ -140,18 +157,20 @@ class Gate:
             self.hand_over(conn)
 
     def close(self) -> None:
-        """Accepts no more and ends the idle connections; the others end with their current response. Idempotent."""
+        """Accepts no more; connections end with their current or next response, idle ones soon. Idempotent."""
         self._acceptor.stop()
         if self.successor is None:
             self.closing = True
-            now = monotonic()
+            until = monotonic() + FAREWELL
             for conn in self.conns:
                 if conn.idle:
-                    conn.channel.cut(now)
+                    conn.channel.deadline = min(conn.channel.deadline, until)
 
     def join(self, deadline: float) -> None:
         """Waits for the connections until `deadline` (monotonic seconds), then kills what is left."""
-        gevent.joinall(list(self.greenlets), timeout=max(0.0, deadline - monotonic()))
+        while self.greenlets and (seconds := deadline - monotonic()) > 0:
+            self._left.clear()
+            self._left.wait(seconds)
         left = list(self.greenlets)
         if left:
             self._log(f"{len(left)} connections on {self.listener.bound} are cut at the end of the drain")

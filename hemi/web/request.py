@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
@@ -104,7 +105,7 @@ class Request:
         self.content_size = 0
         self.webapp: Webapp | None = None
         self.rule: Rule | None = None
-        self.limit = 0
+        self.limit = sys.maxsize
         self.received = 0
         self.filters: tuple[Filter, ...] = ()
         self.trailer_fields: list[tuple[bytes, bytes]] | None = None
@@ -333,7 +334,7 @@ class Request:
 
     def _account(self, data: bytes) -> bytes:
         self.received += len(data)
-        if self.limit and self.received > self.limit:
+        if self.received > self.limit:
             raise HTTPError(413, f"The content is larger than {self.limit} bytes.", close=True)
         return data
 

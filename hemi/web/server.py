@@ -62,9 +62,11 @@ class HTTPXServer(Server, sign="httpx_server"):
     keepalive_requests: int = prop(10000, "After how many requests a connection is closed.", least=1)
     keepalive_age: Duration = prop("1h", "After how long a connection is closed.", least="1s")
     read_timeout: Duration = prop("60s", "How long a client may send nothing of a content.", least="100ms")
-    write_timeout: Duration = prop("60s", "How long a client may take nothing of a response.", least="100ms")
+    write_timeout: Duration = prop(
+        "60s", "How long a client may take nothing, or less than min_rate, of a response.", least="100ms"
+    )
     min_rate: Size = prop(
-        "256", "Bytes per second that the content of a request must keep up on average.", least=1
+        "256", "Bytes per second that contents must keep up on average, both ways.", least=1
     )
     rate_grace: Duration = prop("20s", "For how long min_rate does not count.", least="0s")
     handshake_timeout: Duration = prop(
@@ -203,6 +205,11 @@ class HTTPXServer(Server, sign="httpx_server"):
             self.tls_sites.default = self.site_of[self.webapps[0]]
         if self.tls_sites.default is None and not self.webapps:
             raise UsageError("a TLS server needs at least one webapp, for its certificate")
+
+    @property
+    def conns(self) -> int:
+        """How many connections are open."""
+        return sum(len(gate.greenlets) for gate in self.gates)
 
     @property
     def addresses(self) -> list[str]:

@@ -36,6 +36,10 @@ RECV_HEAD = 16384
 LINGER = 2.0
 """Seconds that a closing connection goes on reading, so that the client can take the last answer."""
 
+FAREWELL = 1.0
+"""Seconds that an idle connection of a closing gate has for a request that is on its way: it is answered, with
+"connection: close". Cutting at once would lose the requests that cross the end of the connection (RFC 9112 §9.6)."""
+
 KNOWN_HEADS = 1024
 KNOWN_LINES = 4096
 KNOWN_SIZE = 2048
@@ -153,6 +157,7 @@ class Server1Conn:
                     return
             stream = queue.popleft()
             self.served += 1
+            self.server.requests += 1
             exchange.run(stream, self.server)
             content = stream.content
             stream.end()
@@ -184,7 +189,7 @@ class Server1Conn:
             if self.gate.successor is not None:
                 self.gate.hand_over(self)
             if self.gate.closing:
-                return False
+                channel.deadline = monotonic() + min(patience, FAREWELL)
             self.idle = True
             try:
                 channel.wait_readable()
@@ -309,6 +314,8 @@ class Server1Conn:
             index = request.index
             if b"upgrade" in index or b"expect" in index or request.target[:1] != b"/":
                 return
+            if len(block) + self.server.max_target_size > self.server.max_head_size:
+                return  # behind another line it may be too large
             heads = self.server.known_heads
             if len(heads) >= KNOWN_HEADS:
                 heads.clear()

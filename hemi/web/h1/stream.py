@@ -86,7 +86,6 @@ class Server1Stream:
         conn = self.conn
         if conn is None or self.done or resp.is_sent:
             raise ClientGone("the exchange has ended")
-        resp.is_sent = True
         self.response = resp
         status, size, request = resp.status, resp.content_size, self.request
         if request.method == "HEAD":
@@ -110,7 +109,7 @@ class Server1Stream:
         if resp.fields:
             framing += b"".join([b"%b: %b\r\n" % field for field in resp.fields])
         server = conn.server
-        return b"%b%b%b%b%b%b\r\n" % (
+        head = b"%b%b%b%b%b%b\r\n" % (
             STATUS_LINES[status],
             b"" if resp.has_server else server.head_lines,
             b"" if resp.has_date else server.clock.date_line,
@@ -118,6 +117,8 @@ class Server1Stream:
             resp.lines,
             framing,
         )
+        resp.is_sent = True  # not before: with a status or type that cannot be, there is still time for a 500
+        return head
 
     def _make_plain_head(self, resp: Response, size: int) -> bytes:
         """The head of a response with nothing special about it: all but the date is remembered (0.6 µs saved)."""
@@ -193,6 +194,7 @@ class Server1Stream:
             raise ClientGone("the response has ended")
         if self.quiet:
             data = b""
+            self.flush()  # a stream may take its time, or have no end
         size = len(data)
         if self.chunked:
             if size:
