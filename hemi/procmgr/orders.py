@@ -57,7 +57,7 @@ def prepare(worker: Worker, args: dict[str, Any], progress: Progress) -> dict[st
 @order("commit")
 def commit(worker: Worker, args: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """Second half of a reload: the prepared stage takes over, the old one retires."""
-    worker.keeper.commit_next(retired=lambda: worker.send({"event": "keys", "keys": worker.keys()}))
+    worker.keeper.commit_next(worker.note_end_of)
     stage = worker.keeper.current
     assert stage is not None
     worker.note_stage(stage)

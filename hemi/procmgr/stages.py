@@ -63,7 +63,7 @@ class StageKeeper:
             self._next = stage
             return stage
 
-    def commit_next(self, retired: Callable[[], None]) -> None:
+    def commit_next(self, retired: Callable[[Stage], None]) -> None:
         """Second half: the prepared stage takes over. `retired` is called when the old one has ended."""
         with self._lock:
             stage, self._next = self._next, None
@@ -93,7 +93,7 @@ class StageKeeper:
             stage.prepare()
             self._take_over(stage)
 
-    def _take_over(self, stage: Stage, retired: Callable[[], None] | None = None) -> None:
+    def _take_over(self, stage: Stage, retired: Callable[[Stage], None] | None = None) -> None:
         """Starts a prepared stage; the one that served until now retires."""
         old = self.current
         stage.start(old)
@@ -133,13 +133,13 @@ class StageKeeper:
         else:
             self.current.log.info("reload", f"done: {len(self.draining)} stage(s) retiring")
 
-    def _retire(self, stage: Stage, retired: Callable[[], None] | None) -> None:
+    def _retire(self, stage: Stage, retired: Callable[[Stage], None] | None) -> None:
         try:
             stage.stop(time.monotonic() + stage.drain_timeout)
         finally:
             self.draining.remove(stage)
             if retired is not None:
-                retired()
+                retired(stage)
 
     def reopen(self) -> None:
         """Opens the log files of the current stage again, after something moved them away."""

@@ -31,6 +31,7 @@ from hemi.procmgr.settings import settings_of
 from hemi.procmgr.single import addresses, build, raise_file_limit
 from hemi.procmgr.stages import StageKeeper
 from hemi.procmgr.watchdog import Watchdog
+from hemi.server import Server
 from hemi.stage import Stage
 
 __all__ = ["Worker"]
@@ -103,6 +104,11 @@ class Worker:
         self.watchdog.set_limit(stage.hang_timeout)
         self.watchdog.log = lambda text: stage.log.error("watchdog", text)
 
+    def note_end_of(self, stage: Stage) -> None:
+        """Takes over the count of a stage that has retired, and tells the leader which sockets are left."""
+        self._served_before += sum(server.requests for server in servers_of(stage))
+        self.send({"event": "keys", "keys": self.keys()})
+
     # What the leader is told
 
     def keys(self) -> list[str]:
@@ -116,7 +122,13 @@ class Worker:
 
     def figures(self) -> dict[str, Any]:
         """Numbers about this worker, cheap to make: they go to the leader every second."""
-        return {"stages": len(self.stages()), "reloads": self.keeper.reloads}
+        servers = [server for stage in self.stages() for server in servers_of(stage)]
+        return {
+            "conns": sum(server.conns for server in servers),
+            "requests": self._served_before + sum(server.requests for server in servers),
+            "stages": len(self.stages()),
+            "reloads": self.keeper.reloads,
+        }
 
     # admConn
 
@@ -206,6 +218,11 @@ class Worker:
             self.keeper.stop(time.monotonic() + seconds)
         finally:
             self._ended.set(code)
+
+
+def servers_of(stage: Stage) -> list[Server]:
+    """The servers of a stage."""
+    return [server for server in stage.members["servers"].values() if isinstance(server, Server)]
 
 
 def run(program: Program, options: Options, seat: Seat) -> int:
