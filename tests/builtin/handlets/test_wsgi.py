@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import gevent
+import gevent.event
 import pytest
 
 from hemi.errors import ConfigError, UsageError
 from hemi.web.errors import ClientGone
 from tests import webkit
+from tests.tlskit import Authority, client_context
 from tests.webkit import until
 from tests.wsgikit import mount, name_of, serve
 
@@ -809,3 +811,40 @@ def test_chunked_content_can_be_buffered_for_frameworks_that_need_its_length(siz
             assert client.answer().content == b"".join(content)
         client.request("POST", content=[b"x" * 6000] * 2)
         assert client.answer().status == 413
+
+
+def test_client_certificates_are_in_the_environ(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    site_identity, client_identity = authority.issue("a.example"), authority.issue("ada", "ada@example.com")
+    app = shows(
+        "HTTPS", "wsgi.url_scheme", "SSL_CLIENT_VERIFY", "SSL_TLS_SNI", "SSL_CLIENT_I_DN", "SSL_CLIENT_CERT"
+    )
+    more: dict[str, Any] = {
+        "server": {"tls": True, "tls_client_auth": "request", "tls_client_ca": authority.file},
+        "webapp": {
+            "tls_certificate": site_identity.certificate,
+            "tls_private_key": site_identity.private_key,
+        },
+    }
+    forged = [("SSL_CLIENT_VERIFY", "SUCCESS"), ("SSL-Client-Verify", "SUCCESS")]
+    with serve(app, **more) as site:
+        for identity, verdict in ((None, "NONE"), (client_identity, "SUCCESS")):
+            context = client_context(authority, identity)
+            with site.connect(tls=context, name="a.example") as client:
+                client.request(fields=forged)
+                text = client.answer().content.decode()
+            assert text.startswith(
+                f"HTTPS=on\nwsgi.url_scheme=https\nSSL_CLIENT_VERIFY={verdict}\nSSL_TLS_SNI=a.example\n"
+            )
+            assert ("-----BEGIN CERTIFICATE-----" in text) == (identity is not None)
+
+
+def test_a_reload_with_a_broken_app_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    name = f"reloaded_app_{time.monotonic_ns()}"
+    (tmp_path / f"{name}.py").write_text("1 / 0\n")
+    with serve(plain, folder=str(tmp_path)) as site, site.connect() as client:
+        with pytest.raises(ConfigError, match="ZeroDivisionError"):
+            load({"wsgi": {"app": f"{name}:app"}}, tmp_path)
+        client.request()
+        assert client.answer().content == b"hello"
