@@ -1,0 +1,148 @@
+"""What a newcomer does: the README's commands in a fresh clone, and the package in an empty environment."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.running import TOP_DIR, GoroxProcess, require_program, run, until
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is committed, in a folder with a space in its name."""
+    require_program("git", "git")
+    folder = tmp_path_factory.mktemp("fresh clone") / "gorox"
+    done = run(["git", "clone", "-q", "--depth", "1", f"file://{TOP_DIR}", str(folder)])
+    assert done.returncode == 0, done.stderr
+    # The one thing that differs from what a newcomer has: tests take no fixed port.
+    config = folder / "conf" / "gorox.yaml"
+    config.write_text(config.read_text().replace('":3080"', '"127.0.0.1:0"'))
+    return folder
+
+
+def readme_commands() -> list[str]:
+    blocks = re.findall(r"^```sh\n(.*?)^```", (TOP_DIR / "README.md").read_text(), re.M | re.S)
+    return [line.partition(" #")[0].strip() for block in blocks for line in block.splitlines()]
+
+
+def start(clone: Path, folder: Path, command: list[str], timeout: float) -> GoroxProcess:
+    folder.mkdir()
+    process = GoroxProcess(folder, None, command=command, cwd=clone, wait=False)
+    try:
+        process.wait_ready(timeout)
+    except AssertionError:
+        process.kill()
+        raise
+    return process
+
+
+def test_the_commands_of_the_readme(clone: Path, tmp_path: Path) -> None:
+    commands = readme_commands()
+    assert commands[:2] == ["./toolkit/run", "./toolkit/test"], "the two commands come first"
+    for turn, timeout in (("first", 400), ("again", 20)):
+        process = start(clone, tmp_path / turn, ["./toolkit/run"], timeout)
+        try:
+            answer = requests.get(process.url, timeout=10)
+            assert "Gorox is running" in answer.text
+            if turn == "first":
+                assert "installing" in process.log()
+            else:
+                assert process.log() == "", "a later run starts at once"
+            process.signal(signal.SIGTERM)
+            assert process.wait() == 0
+        finally:
+            process.kill()
+    # The whole suite would run this test again; a part of it shows that the command works.
+    done = run(["./toolkit/test", "-q", "tests/test_errors.py"], cwd=clone, timeout=400)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " passed" in done.stdout
+    for command in commands[2:]:
+        if command.startswith("bin/"):
+            done = run(command.split(), cwd=clone)
+            assert done.returncode == 0, f"{command}: {done.stderr}"
+    status = run(["git", "status", "--porcelain"], cwd=clone).stdout.split("\n")
+    assert [line for line in status if line and "conf/gorox.yaml" not in line] == [], "nothing is left behind"
+
+
+def test_an_interrupted_installation_recovers(tmp_path: Path) -> None:
+    """Down to the point where pip would run: a half-made environment is made anew."""
+    folder = tmp_path / "half"
+    (folder / "toolkit").mkdir(parents=True)
+    for name in ("setup.cfg", "pyproject.toml", "toolkit/venv"):
+        shutil.copy(TOP_DIR / name, folder / name)
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    (folder / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    env = {
+        **os.environ,
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": "",
+        "PIP_EXTRA_INDEX_URL": "",
+        "PIP_CONFIG_FILE": "/dev/null",
+    }
+    done = run(["toolkit/venv", "all"], cwd=folder, env=env, timeout=120)
+    assert done.returncode == 22
+    assert "pip failed: see above; the same command tries again" in done.stderr
+    assert not (folder / ".venv" / "gorox-stamp").exists()
+
+
+def test_no_python_is_told(tmp_path: Path) -> None:
+    (tmp_path / "toolkit").mkdir()
+    for name in ("setup.cfg", "pyproject.toml", "toolkit/venv"):
+        shutil.copy(TOP_DIR / name, tmp_path / name)
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("sh", "dirname", "cat", "cksum", "grep", "tr"):
+        found = shutil.which(name)
+        assert found
+        (programs / name).symlink_to(found)
+    (programs / "python3").write_text("#!/bin/sh\nexit 1\n")  # as one that is too old answers
+    (programs / "python3").chmod(0o755)
+    done = run(["toolkit/venv", "all"], cwd=tmp_path, env={"PATH": str(programs)})
+    assert done.returncode == 21
+    assert "no Python from 3.11 to 3.14 was found" in done.stderr
+    assert "apt install python3" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def installed(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An environment in which nothing but the wheel and what it requires is installed."""
+    folder = tmp_path_factory.mktemp("empty")
+    subprocess.run([sys.executable, "-m", "venv", str(folder / "env")], check=True, timeout=120)
+    done = run([str(folder / "env/bin/pip"), "install", "-q", str(clone)], cwd=folder, timeout=400)
+    assert done.returncode == 0, done.stderr
+    yield folder / "env" / "bin"
+
+
+def test_the_wheel_in_an_empty_environment(installed: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (tmp_path / "out").mkdir()
+    gorox = str(installed / "gorox")
+    assert run([gorox, "version"], cwd=empty).stdout.startswith("gorox ")
+    assert run([gorox, "check"], cwd=empty).returncode == 0
+    # The embedded configuration has the port that the documentation names.
+    process = start(empty, tmp_path / "serving", [gorox, "--single"], 30)
+    try:
+        assert process.urls() == ["http://localhost:3080/"]
+        assert "Gorox is running" in requests.get(process.url, timeout=10).text
+        assert requests.get(f"{process.url}/favicon.ico", timeout=10).status_code == 200
+        assert until(lambda: '"GET / HTTP/1.1" 200' in process.out.read_text()), (
+            "the access log goes to stdout"
+        )
+        process.signal(signal.SIGTERM)
+        assert process.wait() == 0
+    finally:
+        process.kill()
+    assert os.listdir(empty) == [], "no directory is made without need"
