@@ -40,7 +40,7 @@ DIRS = Dirs("/top", "/top/log", "/top/tmp", "/top/var")
 class Sandbox:
     """A registry that holds the core's components, and what is defined inside of the first `with`."""
 
-    def __init__(self) -> None:
+    def __init__(self, modules: tuple[str, ...] = CORE) -> None:
         Stage.props()
         self._sealed = False
         self._outside: list[dict[str, Any]] = []
@@ -48,10 +48,10 @@ class Sandbox:
             {
                 kind: kept
                 for kind, table in registry._registry.items()
-                if (kept := {sign: cls for sign, cls in table.items() if cls.__module__ in CORE})
+                if (kept := {sign: cls for sign, cls in table.items() if cls.__module__ in modules})
             },
-            {kind: cls for kind, cls in registry._bases.items() if cls.__module__ in CORE},
-            {name: cls for name, cls in registry._classes.items() if cls.__module__ in CORE},
+            {kind: cls for kind, cls in registry._bases.items() if cls.__module__ in modules},
+            {name: cls for name, cls in registry._classes.items() if cls.__module__ in modules},
         ]
 
     def __enter__(self) -> Sandbox:

@@ -14,19 +14,19 @@ Proxies use `lease` (hemi.upstream.lease), operators `describe`, `order_node` an
 from __future__ import annotations
 
 import math
+import socket
 import ssl
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from time import monotonic
 from typing import Any, ClassVar, Literal
 
 import gevent
 from gevent import get_hub
-from gevent.event import Event
 
 from hemi.component import Component, prop
-from hemi.errors import UsageError
-from hemi.resolv import ResolveError
+from hemi.resolv import ResolveError, clean_name
 from hemi.sockets import Channel, Sweeper
 from hemi.tls import MinVersion
 from hemi.upstream import balancers
@@ -34,8 +34,9 @@ from hemi.upstream.breaker import Rules
 from hemi.upstream.checks import Check, Watch
 from hemi.upstream.clienttls import ClientPolicy, check_policy, make_client_context
 from hemi.upstream.dial import dial
-from hemi.upstream.discovery import DiscoveryError, FileSource, Found, Source, sources_of
+from hemi.upstream.discovery import sources_of
 from hemi.upstream.errors import DialFailed
+from hemi.upstream.finder import Finder
 from hemi.upstream.lease import Lease
 from hemi.upstream.node import ORDERS, Node, Order
 from hemi.upstream.pool import Conn, Limits
@@ -48,9 +49,6 @@ __all__ = ["Backend"]
 
 TICK = 0.5
 """Seconds between two looks at idle connections, breakers and nodes that warm up."""
-
-FIRST_LOOK = 2.0
-"""Seconds that a start waits for the first answer about nodes."""
 
 FORGET = 0.9
 """What a tick leaves of the average latency of a node that is not asked: it gets its chance again."""
@@ -149,6 +147,7 @@ class Backend(Component, kind="backends"):
     """lease(subject=None, deadline=inf, tag="") begins the use of the backend for one exchange."""
 
     roster: Roster
+    finder: Finder
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
@@ -160,11 +159,7 @@ class Backend(Component, kind="backends"):
         self._sweeper = Sweeper(self.channels)
         self._timer: Any = None
         self._started = False
-        self._tasks: list[Any] = []
         self._watches: dict[Node, list[Any]] = {}
-        self._found: dict[int, list[Found]] = {}  # source -> what it knows
-        self._looked: list[Event] = []
-        self._complaints: dict[int, str] = {}  # source -> what is wrong with it
 
     def check(self) -> Iterator[str | tuple[str, str]]:
         """What does not fit together."""
@@ -176,6 +171,14 @@ class Backend(Component, kind="backends"):
             yield "nodes", f'must not have the same address twice: "{address}"'
         if self.nodes_name is not None and not (self.nodes_name.host and self.nodes_name.port):
             yield "nodes_name", f'must be HOST:PORT, not "{self.nodes_name}"'
+        if self.nodes_service is not None:
+            try:
+                clean_name(self.nodes_service)
+            except ResolveError:
+                yield (
+                    "nodes_service",
+                    f'must be a name such as _http._tcp.example.com, not "{self.nodes_service}"',
+                )
         if (self.balancer == "hash") != (self.hash_key is not None):
             yield "hash_key", 'is for the balancer "hash", which needs it'
         if self.sticky_secret is not None and len(self.sticky_secret) < LEAST_SECRET:
@@ -234,20 +237,9 @@ class Backend(Component, kind="backends"):
         for node in self.nodes:
             node.begin(self)
             self.roster.nodes.append(node)
-        for number, source in enumerate(sources_of(self)):
-            self._begin_source(number, source)
+        self.finder = Finder(self, sources_of(self))
+        self.finder.begin()
         self.roster.refresh()
-
-    def _begin_source(self, number: int, source: Source) -> None:
-        if isinstance(source, FileSource):
-            try:
-                self._found[number] = source.look() or []
-            except DiscoveryError as error:
-                raise UsageError(str(error)) from None
-            self._update()
-        looked = Event()
-        self._looked.append(looked)
-        self._tasks.append(gevent.spawn(self._discover, number, source, looked))
 
     def _make_balancer(self) -> balancers.Balancer:
         if self.balancer == "hash" and self.hash_key is not None:
@@ -265,29 +257,24 @@ class Backend(Component, kind="backends"):
 
     def start(self) -> None:
         """Takes over what the stage before knows of the nodes, and begins to check them."""
-        with gevent.Timeout(FIRST_LOOK, False):  # type: ignore[arg-type]
-            for looked in self._looked:
-                looked.wait()
+        self.finder.wait()
         predecessor = self.stage.predecessor
         old = predecessor.members.get("backends", {}).get(self.name) if predecessor is not None else None
-        if isinstance(old, Backend) and hasattr(old, "roster"):
+        if isinstance(old, Backend) and hasattr(old, "finder"):
             self._adopt(old)
         self._started = True
         for node in self.roster.nodes:
             self._watch(node)
         self.roster.refresh()
         if not self.roster.nodes:
-            self._log_warning("it has no nodes")
+            self.log_warning("it has no nodes")
         self._sweeper.start()
         self._timer = get_hub().loop.timer(TICK, TICK)
         self._timer.start(self._tick)
 
     def _adopt(self, old: Backend) -> None:
+        self.finder.adopt(old.finder)
         known = {node.key: node for node in old.roster.nodes}
-        if not self.roster.nodes and self._looked and not self._found:
-            # Nobody has told yet: what was found before is the best guess.
-            self._found[-1] = list(old.found())
-            self._update()
         for node in self.roster.nodes:
             before = known.get(node.key)
             if before is not None:
@@ -296,78 +283,26 @@ class Backend(Component, kind="backends"):
     def stop(self, deadline: float) -> None:
         """Ends checks and connections; what is still in flight is cut, as the servers have finished theirs."""
         self.stopped = True
-        tasks = self._tasks + [task for tasks in self._watches.values() for task in tasks]
-        self._tasks, self._watches = [], {}
-        gevent.killall(tasks, block=False)
+        if hasattr(self, "finder"):
+            self.finder.stop()
+        watches, self._watches = self._watches, {}
+        gevent.killall([task for tasks in watches.values() for task in tasks], block=False)
         if self._timer is not None:
             self._timer.close()
             self._timer = None
         self._sweeper.stop()
-        roster: Roster | None = getattr(self, "roster", None)
-        if roster is not None:
-            for node in roster.nodes:
+        if hasattr(self, "roster"):
+            for node in self.roster.nodes:
+                node.gone = True
                 node.pool.clear()
-            roster.close("the stage stops")
-        channels = list(self.channels)
-        self.channels.clear()
-        for channel in channels:
-            channel.close()
+            self.roster.close("the stage stops")
+        for channel in list(self.channels):
+            _wake(channel)
 
-    # Discovery
+    # Nodes that come and go: the finder's calls
 
-    def found(self) -> Iterator[Found]:
-        """What the sources know now."""
-        for nodes in self._found.values():
-            yield from nodes
-
-    def _discover(self, number: int, source: Source, looked: Event) -> None:
-        while True:
-            try:
-                found = source.look()
-                if found is not None:
-                    self._found[number] = found
-                    self._found.pop(-1, None)
-                    self._update()
-                self._complaints.pop(number, None)
-            except ResolveError as error:
-                self._complain(number, str(error))
-                if not error.temporary:  # "there are none" is an answer
-                    self._found[number] = []
-                    self._update()
-            except DiscoveryError as error:
-                self._complain(number, str(error))
-            except Exception as error:  # the search must go on
-                self.stage.log.error("backend", f'"{self.name}": the search for nodes failed', error)
-            looked.set()
-            gevent.sleep(self.discovery_interval)
-
-    def _complain(self, number: int, problem: str) -> None:
-        """Logs what is wrong with a source, once as long as it is the same."""
-        if self._complaints.get(number) != problem:
-            self._complaints[number] = problem
-            self._log_warning(f"the search for nodes failed: {problem}")
-
-    def _update(self) -> None:
-        """Makes the nodes those that the sources know, besides those of the list."""
-        if self.stopped:
-            return
-        roster = self.roster
-        listed = set(self.nodes)
-        wanted = {str(one.address): one for one in self.found()}
-        for node in self.nodes:
-            wanted.pop(str(node.address), None)
-        for node in [node for node in roster.nodes if node not in listed]:
-            found = wanted.pop(node.key, None)
-            if found is None:
-                self._remove(node)
-            elif (node.weight, node.tier) != (found.weight, found.tier) or found.max_conns is not None:
-                node.learn(found)
-                node.share = float(node.weight)
-        for found in wanted.values():
-            self._add(Node.discovered(self, found))
-        roster.refresh()
-
-    def _add(self, node: Node) -> None:
+    def add_node(self, node: Node) -> None:
+        """Takes a discovered node in; the roster is refreshed by the caller."""
         node.begin(self)
         self.roster.nodes.append(node)
         if self._started:
@@ -376,7 +311,8 @@ class Backend(Component, kind="backends"):
             self._watch(node)
             self._log_info(node, "is new")
 
-    def _remove(self, node: Node) -> None:
+    def remove_node(self, node: Node) -> None:
+        """Lets go of a node; what it has in flight goes on. The roster is refreshed by the caller."""
         node.gone = True
         self.roster.nodes.remove(node)
         gevent.killall(self._watches.pop(node, []), block=False)
@@ -407,11 +343,9 @@ class Backend(Component, kind="backends"):
         return self.conn_class(node, channel, monotonic())
 
     def check_context(self) -> ssl.SSLContext:
-        """The TLS context for checks: the one of the connections, or one like it when these are plain."""
-        if self._context is not None:
-            return self._context
+        """The TLS context for checks: like that of the connections, without the protocols that these may speak."""
         if self._check_context is None:
-            self._check_context = make_client_context(self._policy())
+            self._check_context = make_client_context(replace(self._policy(), alpn=()))
         return self._check_context
 
     def tag_of(self, key: str) -> str:
@@ -554,7 +488,8 @@ class Backend(Component, kind="backends"):
 
     # The log
 
-    def _log_warning(self, message: str) -> None:
+    def log_warning(self, message: str) -> None:
+        """Logs what an operator should look at."""
         self.stage.log.warning("backend", f'"{self.name}": {message}')
 
     def _log_info(self, node: Node, message: str) -> None:
@@ -566,7 +501,16 @@ class Backend(Component, kind="backends"):
         state = f"{left} of {len(roster.nodes)} nodes are up"
         if roster.panic:
             state += ", all are used"
-        self._log_warning(f"node {node.key} is down: {message} ({state})")
+        self.log_warning(f"node {node.key} is down: {message} ({state})")
+
+
+def _wake(channel: Channel) -> None:
+    """Ends the wait of whoever waits on a channel; closing it is theirs."""
+    channel.late = True
+    try:
+        channel.sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
 
 
 def _address_of(subject: Any) -> str:

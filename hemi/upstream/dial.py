@@ -20,6 +20,7 @@ import gevent
 from gevent import get_hub
 
 from hemi.resolv import ResolveError
+from hemi.resolvconf import literal_family
 from hemi.sockets import WRITE, Channel
 from hemi.tlschannel import HandshakeFailed
 from hemi.upstream.clienttls import DialedTLSChannel
@@ -107,7 +108,10 @@ def _targets(
         if resolv is not None:
             found = resolv.resolve(host, address.port, timeout=timeout)
         else:
-            found = [(socket.AF_INET6 if ":" in host else socket.AF_INET, (host, address.port))]
+            family = literal_family(host)
+            if family is None:  # the kernel's resolver would stop everything
+                _fail(address, "resolve", "there is no resolver")
+            found = [(family, (host, address.port))]
     except ResolveError as error:
         _fail(address, "resolve", error.reason, timed_out=error.temporary)
     if permit is not None:

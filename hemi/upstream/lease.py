@@ -41,7 +41,8 @@ class Lease:
     """The use of a backend for one exchange, over as many tries as it takes.
 
     `node` and `conn` are those of the current try, None in between; `tried` the nodes that failed; `failures` what
-    they failed of; `tries` counts. `deadline` (monotonic seconds) bounds waiting and dialing.
+    they failed of; `tries` counts. `deadline` (monotonic seconds) bounds waiting and dialing. `taken` is when the
+    connection was there; latency counts from then, or from when the proxy sets it anew: when the request is sent.
     """
 
     __slots__ = (
@@ -113,7 +114,6 @@ class Lease:
         node = self.node
         assert node is not None
         self._drop()
-        self.taken = monotonic()
         self.conn = self._dial(node)
         return self.conn
 
@@ -183,13 +183,16 @@ class Lease:
 
     def _dial(self, node: Node) -> Any:
         try:
-            return self.backend.open_conn(node, self.deadline)
+            conn = self.backend.open_conn(node, self.deadline)
         except DialFailed as failure:
-            self._failed(failure, True)
+            now = monotonic()
+            self._failed(failure, not (failure.timed_out and now >= self.deadline))
             raise
         except BaseException:
             self.end()
             raise
+        self.taken = monotonic()  # what a connection costs is not the node's latency
+        return conn
 
     def _failed(self, failure: UpstreamError, counts: bool) -> None:
         node = self.node

@@ -83,17 +83,19 @@ class Node(Component, kind="nodes", nested=True, sign="node"):
         """A node that no configuration lists."""
         node = cls("", backend, backend.place)
         node.address = found.address
-        node.max_conns = backend.max_conns
         node.state = "up"
+        node.weight = found.weight
         node.tls_server_name = backend.tls_server_name or found.server_name or None
         node.learn(found)
         return node
 
     def learn(self, found: Found) -> None:
         """Takes over what may change of a discovered node."""
-        self.weight, self.tier = found.weight, found.tier
-        if found.max_conns is not None:
-            self.max_conns = found.max_conns
+        if self.weight != found.weight:
+            self.weight = found.weight
+            self.share = float(found.weight)
+        self.tier = found.tier
+        self.max_conns = self.backend.max_conns if found.max_conns is None else found.max_conns
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.key} {self.status} in_flight={self.in_flight}>"

@@ -80,9 +80,11 @@ class Roster:
         else:
             self.tiers = [usable[tier] for tier in good + poor if usable[tier]]
         self.ready = self.tiers[0] if self.tiers else []
+        # Where no other node works, the probes are all there is: with panic allowed, they are not limited.
+        sparing = not self.panic_threshold or any(node.breaker.state == "closed" for node in self.ready)
         for node in self.nodes:
             node.limit = node.max_conns or math.inf
-            if node.breaker.state == "half-open" and not self.panic:
+            if sparing and node.breaker.state == "half-open":
                 node.limit = min(node.limit, node.breaker.probes)
         self.careful = any(node.limit < math.inf for node in self.ready)
         if self.queue:

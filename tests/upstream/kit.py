@@ -1,0 +1,172 @@
+"""Backends for tests, and nodes for them: real sockets on 127.0.0.1, in this process."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import gevent
+from gevent.server import StreamServer
+
+import hemi.upstream.backend as upstream
+from hemi.conditions import Scope
+from hemi.config import load_text
+from hemi.errors import ConfigError
+from hemi.source import Dirs
+from hemi.stage import Stage
+from tests import samples
+
+MODULES = (*samples.CORE, "hemi.upstream.backend", "hemi.upstream.node", "hemi.upstream.checks")
+
+sandbox = samples.Sandbox(MODULES)
+
+with sandbox:
+
+    class EchoBackend(upstream.Backend, sign="echo_backend"):
+        """Nodes that send back what they get."""
+
+        scope = Scope("subject", {"src_host": "s.src_host", "key": "s.key"})
+
+
+class Peer:
+    """A node that does to each connection what `handle(sock)` says; echoes by default."""
+
+    def __init__(
+        self,
+        handle: Callable[[Any], None] | None = None,
+        context: ssl.SSLContext | None = None,
+        port: int = 0,
+    ) -> None:
+        self.handle = handle or echo
+        self.context = context
+        self.accepted = 0
+        self.open: set[Any] = set()
+        self.server: Any = None
+        self.port = port
+        self.start()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        self.server = StreamServer(("127.0.0.1", self.port), self._serve)
+        self.server.start()
+        self.port = self.server.server_port
+
+    def _serve(self, sock: Any, _: Any) -> None:
+        self.accepted += 1
+        self.open.add(sock)
+        try:
+            if self.context is not None:
+                sock = self.context.wrap_socket(sock, server_side=True)
+            self.handle(sock)
+        except OSError:
+            pass
+        finally:
+            self.open.discard(sock)
+            sock.close()
+
+    def stop(self) -> None:
+        """Listens no more, and ends the connections."""
+        for sock in list(self.open):
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+        self.server.stop(timeout=0)
+
+
+def echo(sock: Any) -> None:
+    while data := sock.recv(65536):
+        sock.sendall(data)
+
+
+def closed_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+class Lines:
+    """Stands for a logger: keeps the lines."""
+
+    _sink = True
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def write(self, line: str, level: str = "") -> None:
+        self.lines.append(line.partition(" ")[2])
+
+    def find(self, text: str) -> list[str]:
+        return [line for line in self.lines if text in line]
+
+
+def load(text: str, dirs: Dirs) -> Stage:
+    """A stage with the backends that are written in `text`, one a line."""
+    with sandbox:
+        stage = load_text("backends:\n" + "".join(f"  {line}\n" for line in text.strip().splitlines()), dirs)
+    stage.log.logger = Lines()  # type: ignore[assignment]
+    return stage
+
+
+def problems(text: str, dirs: Dirs) -> list[str]:
+    """What is wrong with the configuration of backends."""
+    try:
+        load(text, dirs)
+    except ConfigError as error:
+        return [str(problem) for problem in error.problems]
+    return []
+
+
+class Running:
+    """A stage with backends that runs."""
+
+    def __init__(self, text: str, dirs: Dirs, predecessor: Running | None = None) -> None:
+        self.stage = load(text, dirs)
+        self.stage.prepare()
+        self.stage.start(predecessor.stage if predecessor else None)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.stage.members["backends"][name]
+
+    @property
+    def log(self) -> Lines:
+        lines: Any = self.stage.log.logger
+        return lines  # type: ignore[no-any-return]
+
+    def stop(self) -> None:
+        self.stage.stop(time.monotonic())
+
+
+def subject(src_host: str = "192.0.2.1", key: str = "") -> Any:
+    """What a balancer may go by."""
+    return SimpleNamespace(src_host=src_host, key=key)
+
+
+def exchange(lease: Any, data: bytes = b"hello") -> bytes:
+    """Takes a connection, sends, receives as much, and gives it back."""
+    conn = lease.take()
+    conn.channel.send(data)
+    received = b""
+    while len(received) < len(data):
+        piece = conn.channel.recv(65536)
+        assert piece
+        received += piece
+    lease.answered(200)
+    lease.done(keep=True)
+    return received
+
+
+def spawned(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Runs a function in a greenlet, up to its first wait."""
+    greenlet = gevent.spawn(function, *arguments)
+    gevent.sleep(0)
+    return greenlet
