@@ -2,6 +2,7 @@
 
 import hemi.builtin.handlets.access
 import hemi.builtin.handlets.app
+import hemi.builtin.handlets.basic_auth
 import hemi.builtin.handlets.favicon
 import hemi.builtin.handlets.host_checker
 import hemi.builtin.handlets.https_checker
