@@ -161,6 +161,7 @@ class DialedTLSChannel(TLSChannel):
     def _takes_in(self, raw: bytes) -> bool:
         self._incoming.write(raw)
         try:
-            return not self._decrypt() and not self._ended
+            self._plain = self._decrypt()  # data is not lost by having been looked at
         except OSError:
             return False
+        return not self._plain and not self._ended

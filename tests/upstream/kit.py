@@ -60,10 +60,10 @@ class Peer:
 
     def _serve(self, sock: Any, _: Any) -> None:
         self.accepted += 1
-        self.open.add(sock)
         try:
             if self.context is not None:
                 sock = self.context.wrap_socket(sock, server_side=True)
+            self.open.add(sock)
             self.handle(sock)
         except OSError:
             pass
