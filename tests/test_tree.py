@@ -80,6 +80,7 @@ def test_every_module_says_what_belongs_there(path: Path) -> None:
     assert ast.get_docstring(tree) or not tree.body
 
 
+@pytest.mark.slow
 def test_every_module_can_be_imported_first() -> None:
     """In a new process each: a module must not count on another one being there.
 
@@ -89,7 +90,8 @@ def test_every_module_can_be_imported_first() -> None:
 import gevent.monkey
 gevent.monkey.patch_all()
 import argparse, dns.message, email.message, email.utils, gevent.lock, gevent.event, gevent.fileobject, html, httptools
-import importlib.metadata, ipaddress, json, mimetypes, multipart, os, psutil, re2, sys, tempfile, typing, urllib.parse, yaml
+import importlib.metadata, ipaddress, json
+import mimetypes, multipart, os, psutil, re2, sys, tempfile, typing, urllib.parse, yaml
 failed = []
 for name in sys.argv[1:]:
     child = os.fork()
