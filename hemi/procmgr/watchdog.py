@@ -35,7 +35,7 @@ BEAT = 1.0
 NOTICE = 2.0
 """Seconds after which a block is told, or half of hang_timeout where that is less."""
 
-ORPHAN = 1.5
+ORPHAN = 1.0
 """Seconds that a blocked process lives on after its leader."""
 
 MOST_STACK = 48 << 10
