@@ -183,7 +183,10 @@ def test_back_pressure_on_responses(wire: Wire) -> None:
             sent[0] += 65536
         return True
 
-    with wire.serve(app) as site, wire.connect(site, rcvbuf=0 if wire.transport == "uds" else 65536) as client:
+    with (
+        wire.serve(app) as site,
+        wire.connect(site, rcvbuf=0 if wire.transport == "uds" else 65536) as client,
+    ):
         client.request()
         last = -1
 
