@@ -95,7 +95,9 @@ def test_the_next_address_is_tried(peer: Callable[..., Peer]) -> None:
     dial(Addr("db.internal", 80), names).close()
 
 
-def test_an_address_that_does_not_answer_leaves_time_for_the_next(peer: Callable[..., Peer], full: int) -> None:
+def test_an_address_that_does_not_answer_leaves_time_for_the_next(
+    peer: Callable[..., Peer], full: int
+) -> None:
     names = Names((socket.AF_INET, ("127.0.0.1", full)), (socket.AF_INET, ("127.0.0.1", peer().port)))
     dial(Addr("db.internal", 80), names, timeout=0.4).close()
 
