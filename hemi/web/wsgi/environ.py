@@ -12,7 +12,8 @@ What does not change is in a dictionary made once; an environ is that one, the i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from hemi import __version__
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 MAX_NAMES = 1024
 """How many field names are remembered; clients may send any, so it must be bounded."""
+
+MAX_HEADS = 512
+"""How many remembered heads are kept with their environ."""
 
 _EVERY_TIME = (
     "REQUEST_METHOD",
@@ -89,10 +93,11 @@ class ErrorStream:
 class EnvironMaker:
     """Makes the environs of one mounted app. `extras` are further items, the same for every request."""
 
-    __slots__ = ("_base", "_cut")
+    __slots__ = ("_base", "_cut", "_heads")
 
     def __init__(self, script_name: str, extras: dict[str, str], log: ErrorLog) -> None:
         self._cut = len(script_name)
+        self._heads: dict[int, tuple[Mapping[bytes, bytes], dict[str, Any]]] = {}
         # With all keys that every request sets: copying is then one memcpy, with room for the fields (0.6 µs saved).
         self._base: dict[str, Any] = dict.fromkeys(_EVERY_TIME, "") | {
             "SCRIPT_NAME": as_latin1(script_name),
@@ -110,7 +115,15 @@ class EnvironMaker:
     def make(self, req: Request, source: Input | NoInput, hints: Callable[..., None]) -> dict[str, Any]:
         """The environ of a request whose path is below the script name."""
         path, query = req.path[self._cut :], req.query_string
-        environ = self._base.copy()
+        index = req.index
+        if (
+            index.__class__ is MappingProxyType
+        ):  # a head that the connection layer remembers, one object each time
+            known = self._heads.get(id(index))
+            environ = (known if known is not None else self._learn(index))[1].copy()
+        else:
+            environ = self._base.copy()
+            add_fields(environ, index)
         environ["REQUEST_METHOD"] = req.method
         environ["PATH_INFO"] = path if path.isascii() else as_latin1(path)
         environ["QUERY_STRING"] = query if query.isascii() else as_latin1(query)
@@ -123,13 +136,6 @@ class EnvironMaker:
         environ["wsgi.url_scheme"] = req.scheme
         environ["wsgi.input"] = source
         environ["wsgi.early_hints"] = hints
-        known = _names
-        for name, value in req.index.items():
-            variable = known.get(name)
-            if variable is None:
-                variable = variable_of(name)
-            if variable:
-                environ[variable] = value.decode("latin-1")
         if req.auth_user:
             environ["REMOTE_USER"] = as_latin1(req.auth_user)
         if req.scheme == "https":
@@ -139,6 +145,26 @@ class EnvironMaker:
         if req.filters:
             environ.pop("CONTENT_LENGTH", None)  # the filters change it
         return environ
+
+    def _learn(self, index: Mapping[bytes, bytes]) -> tuple[Mapping[bytes, bytes], dict[str, Any]]:
+        """Makes the part of the environ that a remembered head decides; it holds the head, so that its id stays."""
+        if len(self._heads) >= MAX_HEADS:
+            self._heads.clear()
+        environ = self._base.copy()
+        add_fields(environ, index)
+        self._heads[id(index)] = known = (index, environ)
+        return known
+
+
+def add_fields(environ: dict[str, Any], index: Mapping[bytes, bytes]) -> None:
+    """Adds the fields of a request under their variables."""
+    known = _names
+    for name, value in index.items():
+        variable = known.get(name)
+        if variable is None:
+            variable = variable_of(name)
+        if variable:
+            environ[variable] = value.decode("latin-1")
 
 
 def as_latin1(text: str) -> str:
