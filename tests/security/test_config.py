@@ -30,7 +30,7 @@ def problems(text: str, dirs: Dirs) -> list[str]:
 
 def test_aliases_cannot_multiply_without_end(dirs: Dirs) -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
-    lines += [f"a{n}: &a{n} [{', '.join(['*a%d' % (n - 1)] * 10)}]" for n in range(1, 12)]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
     found = problems("constants:\n  " + "\n  ".join(lines), dirs)
     assert any("must have at most" in problem for problem in found)
 
