@@ -6,6 +6,7 @@ import hemi.builtin.handlets.basic_auth
 import hemi.builtin.handlets.favicon
 import hemi.builtin.handlets.host_checker
 import hemi.builtin.handlets.https_checker
+import hemi.builtin.handlets.limit
 import hemi.builtin.handlets.redirect
 import hemi.builtin.handlets.static
 import hemi.builtin.handlets.wsgi
