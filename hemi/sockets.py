@@ -399,6 +399,9 @@ ACCEPTS_PER_TURN = 64
 RESERVED_FILES = 32
 """Descriptors that accepting leaves free for logs, files, upstreams and the operators."""
 
+RETRY_INTERVAL = 0.1
+"""Seconds between two looks at a shortage."""
+
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -433,7 +436,7 @@ class Acceptor:
         self._limit = max(resource.getrlimit(resource.RLIMIT_NOFILE)[0] - RESERVED_FILES, 8)
         loop = get_hub().loop
         self._watcher = loop.io(self.listener.sock.fileno(), READ)
-        self._timer = loop.timer(0.1)
+        self._timer = loop.timer(RETRY_INTERVAL, RETRY_INTERVAL)
         self._watcher.start(self._accept)
 
     def _accept(self) -> None:
@@ -469,7 +472,7 @@ class Acceptor:
             self._short = True
             self.log(f"accepting on {self.listener.bound} pauses: {reason}")
         self._watcher.stop()
-        self._timer.start(self._resume)
+        self._timer.again(self._resume)  # start() would fire at once if it has fired before
 
     def _resume(self) -> None:
         if self._watcher is None:
@@ -480,8 +483,8 @@ class Acceptor:
         except OSError:
             lowest_free = self._limit
         if lowest_free >= self._limit or self.is_full():
-            self._timer.start(self._resume)
             return
+        self._timer.stop()
         self.paused = False
         self._watcher.start(self._accept)
 

@@ -46,11 +46,10 @@ def test_the_limit_of_the_head() -> None:
 
 def test_fields_seen_before_do_not_lift_the_limit() -> None:
     fields = b"host: a\r\nx: %b\r\n\r\n" % (b"y" * 800)
-    with serve(server={"max_head_size": "1K", "max_target_size": "8K"}) as site:
-        with site.connect() as client:
-            assert answer_to(client, b"GET / HTTP/1.1\r\n" + fields) == 200
-            assert answer_to(client, b"GET / HTTP/1.1\r\n" + fields) == 200
-            assert answer_to(client, b"GET /%b HTTP/1.1\r\n" % (b"a" * 500) + fields) == 431
+    with serve(server={"max_head_size": "1K", "max_target_size": "8K"}) as site, site.connect() as client:
+        assert answer_to(client, b"GET / HTTP/1.1\r\n" + fields) == 200
+        assert answer_to(client, b"GET / HTTP/1.1\r\n" + fields) == 200
+        assert answer_to(client, b"GET /%b HTTP/1.1\r\n" % (b"a" * 500) + fields) == 431
 
 
 def test_an_endless_head_is_not_kept() -> None:

@@ -64,12 +64,12 @@ def test_pausing_lets_clients_wait() -> None:
 
 
 def test_the_limit_is_for_all_addresses_together() -> None:
-    with serve(address=["127.0.0.1:0", "[::1]:0"], server={"max_concurrent_conns": 1}) as site:
-        with site.connect(0) as client:
-            client.request()
-            assert client.answer().status == 200
-            with site.connect(1) as other:
-                assert other.answer().status == 503
+    both = ["127.0.0.1:0", "[::1]:0"]
+    with serve(address=both, server={"max_concurrent_conns": 1}) as site, site.connect(0) as client:
+        client.request()
+        assert client.answer().status == 200
+        with site.connect(1) as other:
+            assert other.answer().status == 503
 
 
 @pytest.mark.parametrize("count", [200])
