@@ -173,8 +173,9 @@ class HTTPCheck(Check, sign="http"):
                 break
             try:
                 answer.feed(data)
-            except HttpParserError:
-                return "its answer is not HTTP"
+            except HttpParserError:  # what is behind the response does not count
+                if not answer.complete:
+                    return "its answer is not HTTP"
             if size > MAX_ANSWER:
                 if not answer.status:
                     return f"its answer has a head of more than {MAX_ANSWER} bytes"

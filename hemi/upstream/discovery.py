@@ -7,6 +7,7 @@ nothing new. When it fails, the nodes stay as they are.
 from __future__ import annotations
 
 import os
+import stat
 from types import SimpleNamespace
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -101,11 +102,13 @@ class FileSource:
     def look(self) -> list[Found] | None:
         """Reads the file if it is another than last time."""
         try:
+            status = os.stat(self.path)
+            seen = (status.st_ino, status.st_mtime_ns, status.st_size)
+            if seen == self._seen:
+                return None
+            if not stat.S_ISREG(status.st_mode):
+                raise DiscoveryError(f'"{self.path}" is not a regular file')  # a FIFO would make us wait
             with open(self.path, encoding="utf-8") as file:
-                status = os.fstat(file.fileno())
-                seen = (status.st_ino, status.st_mtime_ns, status.st_size)
-                if seen == self._seen:
-                    return None
                 text = file.read(MAX_FILE + 1)
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or str(error)

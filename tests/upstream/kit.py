@@ -110,9 +110,11 @@ class Lines:
 
 
 def load(text: str, dirs: Dirs) -> Stage:
-    """A stage with the backends that are written in `text`, one a line."""
+    """A stage with the backends that are written in `text`, one a line; what comes behind "---" is the stage's."""
+    text, _, more = text.partition("\n---\n")
+    lines = "".join(f"  {line}\n" for line in text.strip().splitlines())
     with sandbox:
-        stage = load_text("backends:\n" + "".join(f"  {line}\n" for line in text.strip().splitlines()), dirs)
+        stage = load_text(f"backends:\n{lines}{more}\n", dirs)
     stage.log.logger = Lines()  # type: ignore[assignment]
     return stage
 

@@ -13,7 +13,7 @@ from typing import Any
 import gevent
 import pytest
 
-from hemi.resolv import Resolver, ResolveError
+from hemi.resolv import ResolveError, Resolver
 from hemi.upstream import dial as dialing
 from hemi.upstream.clienttls import ClientPolicy, check_policy, make_client_context
 from hemi.upstream.dial import dial

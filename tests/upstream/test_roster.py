@@ -215,7 +215,7 @@ def test_waiting_ends() -> None:
     a = node("a", max_conns=1)
     one = roster(a, queue_size=1, queue_timeout=0.01)
     choose(one)
-    with pytest.raises(QueueTimeout, match="all nodes stayed full for 0.01 s") as caught:
+    with pytest.raises(QueueTimeout, match=r"all nodes stayed full for 0\.01 s") as caught:
         choose(one)
     assert caught.value.timed_out
     one.queue_timeout = 60.0
