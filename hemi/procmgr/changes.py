@@ -199,6 +199,7 @@ def rework(leader: Leader) -> Steps:
     try:
         old = leader.crew.lasting()
         yield say(f"starting {leader.crew.wanted} new worker(s)")
+        leader.stock.discard()  # it has imported what may be old code by now
         new = yield from _start_beside(leader, old)
         for child in new:
             leader.crew.confirm(child)
@@ -216,6 +217,7 @@ def rework(leader: Leader) -> Steps:
         raise
     finally:
         leader.changing = ""
+        leader.stock.refill()
         leader.tell_state()
 
 
@@ -304,6 +306,7 @@ def leave(leader: Leader, graceful: bool) -> Steps:
     if graceful and crew.leaving:
         raise CommandError("the instance is stopping already")
     crew.leaving = True
+    leader.stock.close()
     leader.hurried = leader.hurried or not graceful
     leader.state = "stopping"
     if not leader.handed_over:

@@ -28,6 +28,7 @@ from hemi.procmgr.log import Log
 from hemi.procmgr.loop import Loop
 from hemi.procmgr.messages import Message
 from hemi.procmgr.settings import Settings
+from hemi.procmgr.stock import Stock
 from hemi.procmgr.vitals import Vitals, count_oom_kills
 
 __all__ = ["Crew", "Seat"]
@@ -48,7 +49,7 @@ class Seat:
     workers: int
     key: str
     door: tuple[str, int]
-    lifeline: int
+    lifeline: int = -1
     """Descriptor of its end of the socketpair that carries descriptors, heartbeats and stacks."""
     inherited: dict[str, int] = field(default_factory=dict)
     """The descriptors of the listening sockets, by key."""
@@ -66,7 +67,9 @@ class Lifeline:
 class Crew:
     """The workers. `become(seat)` turns a forked child into a worker and never returns."""
 
-    def __init__(self, loop: Loop, log: Log, listening: Listening, become: Callable[[Seat], None]) -> None:
+    def __init__(
+        self, loop: Loop, log: Log, listening: Listening, stock: Stock, become: Callable[[Seat], None]
+    ) -> None:
         self.loop = loop
         self.log = log
         self.listening = listening
@@ -83,6 +86,7 @@ class Crew:
         """Whom to tell the status of other processes of ours, by pid."""
         self.door = Door(loop, self._welcome, log.warning)
         self.restarts = 0
+        self.stock = stock
         self._lifelines: dict[Child, Lifeline] = {}
         self._candidates: set[Child] = set()
         self._successors: dict[Child, Child] = {}
@@ -149,24 +153,14 @@ class Crew:
         self.stop(child, "not needed")
 
     def _launch(self, child: Child) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.setblocking(False)
-        theirs.setblocking(False)
-        line = Lifeline(ours, secrets.token_urlsafe(24))
-        seat = Seat(child.number, self.wanted, line.key, self.door.address, theirs.fileno())
-        seat.inherited = {key: held.sock.fileno() for key, held in self.listening.held.items()}
+        seat = Seat(child.number, self.wanted, secrets.token_urlsafe(24), self.door.address)
         try:
-            pid = os.fork()
+            pid, ours = self.stock.take_worker(seat) or self._fork(seat)
         except OSError as error:
-            ours.close()
-            theirs.close()
             child.move("fork")
             self._gone(child, f"cannot be forked: {error.strerror}", 22)
             return
-        if pid == 0:
-            self.become(seat)
-            os._exit(20)
-        theirs.close()
+        line = Lifeline(ours, seat.key)
         child.pid = pid
         child.conn = None
         child.keys.clear()
@@ -178,6 +172,24 @@ class Crew:
         self._lifelines[child] = line
         self.loop.watch(ours, selectors.EVENT_READ, lambda: self._hear(child, line))
         self.log.debug(f"worker {child.number} is process {pid}")
+
+    def _fork(self, seat: Seat) -> tuple[int, socket.socket]:
+        """Forks a worker; returns its process id and our end of its lifeline. Raises OSError."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        seat.lifeline = theirs.fileno()
+        seat.inherited = {key: held.sock.fileno() for key, held in self.listening.held.items()}
+        try:
+            pid = os.fork()
+        except OSError:
+            ours.close()
+            theirs.close()
+            raise
+        if pid == 0:
+            self.become(seat)
+            os._exit(20)
+        theirs.close()
+        return pid, ours
 
     def retry(self, child: Child) -> None:
         """Starts again what waits or was given up."""
@@ -349,7 +361,9 @@ class Crew:
             child = next((child for child in self.children if child.pid == pid and child.alive), None)
             if child is not None:
                 self._ended(child, status)
-            elif pid in self.on_stranger:
+                continue
+            self.stock.note_end(pid)
+            if pid in self.on_stranger:
                 self.on_stranger.pop(pid)(status)
 
     def _ended(self, child: Child, status: int) -> None:

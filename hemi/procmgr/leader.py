@@ -29,6 +29,7 @@ from hemi.procmgr.notify import Notify, passed_sockets
 from hemi.procmgr.options import Options
 from hemi.procmgr.privileges import Identity, check_root, find
 from hemi.procmgr.program import Program
+from hemi.procmgr.stock import Stock
 from hemi.procmgr.vitals import Vitals
 
 __all__ = ["Leader", "lead"]
@@ -52,10 +53,15 @@ class Leader:
         self.log = Log(debug=options.debug)
         self.loop = Loop(self.log.error)
         self.listening = Listening(self.log.info)
+        self.stock = Stock(
+            self.loop,
+            lambda lifeline: offspring.become_spare(self.loop, program, options, identity, lifeline),
+        )
         self.crew = Crew(
             self.loop,
             self.log,
             self.listening,
+            self.stock,
             lambda seat: offspring.become_worker(self.loop, program, options, identity, seat),
         )
         self.crew.wanted = options.workers
@@ -133,6 +139,8 @@ class Leader:
         if self.starter is not None:
             self.starter.report(0)
         self._close_unclaimed()
+        self.stock.open = not self.options.no_spare
+        self.stock.refill()
         if self.warning:
             self.log.warning(self.warning)
 
@@ -170,6 +178,7 @@ class Leader:
 
     def _close(self) -> None:
         self.notify.status("stopped")
+        self.stock.close()
         self.crew.close()
         self.listening.close(unlink=not self.handed_over)
         if self.pid_file is not None:
@@ -254,14 +263,12 @@ class Leader:
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(writer, True)
         try:
-            pid = os.fork()
+            pid = self._fork_check(writer)
         except OSError as error:
             os.close(reader)
-            os.close(writer)
             raise CommandError(f"the check cannot be forked: {error.strerror}") from error
-        if pid == 0:
-            offspring.become_check(self.loop, self.program, self.options, self.identity, writer)
-        os.close(writer)
+        finally:
+            os.close(writer)
         pieces: list[bytes] = []
         ended: list[bool] = []
 
@@ -285,6 +292,16 @@ class Leader:
         if "error" in answer:
             raise CommandError(answer["error"], answer.get("details"))
         return answer["settings"]
+
+    def _fork_check(self, writer: int) -> int:
+        taken = self.stock.take_check(writer)
+        if taken is not None:
+            taken[1].close()
+            return taken[0]
+        pid = os.fork()
+        if pid == 0:
+            offspring.become_check(self.loop, self.program, self.options, self.identity, writer)
+        return pid
 
     def start_heir(self) -> Heir:
         """Starts an upgrade's new leader. Raises CommandError."""

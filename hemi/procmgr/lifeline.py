@@ -32,6 +32,7 @@ class Lifeline:
     def __init__(self, descriptor: int, inherited: dict[str, int]) -> None:
         # The plain class of the C module: gevent's would involve the hub, which the watchdog's thread must not.
         self.sock = RawSocket(socket.AF_UNIX, socket.SOCK_SEQPACKET, 0, descriptor)
+        self.sock.setblocking(False)
         self.inherited = dict(inherited)
         self._lock = RLock()
 

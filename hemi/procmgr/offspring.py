@@ -6,6 +6,7 @@ None of these functions returns into the leader's code.
 from __future__ import annotations
 
 import atexit
+import importlib
 import json
 import os
 import signal
@@ -20,8 +21,9 @@ from hemi.procmgr.loop import Loop
 from hemi.procmgr.options import Options
 from hemi.procmgr.privileges import Identity, drop
 from hemi.procmgr.program import Program
+from hemi.procmgr.stock import await_order
 
-__all__ = ["become_check", "become_worker", "patch", "shed"]
+__all__ = ["become_check", "become_spare", "become_worker", "patch", "shed"]
 
 _IGNORED = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU)
 
@@ -51,9 +53,7 @@ def become_worker(
         shed(loop, [seat.lifeline, *seat.inherited.values()])
         drop(identity)
         patch()
-        from hemi.procmgr.worker import run
-
-        code = run(program, options, seat)
+        code = _work(program, options, seat)
     except HemiError as error:
         print(f"{program.name}: {error}", file=sys.stderr)
         code = error.exit_code
@@ -66,12 +66,58 @@ def become_check(
     loop: Loop, program: Program, options: Options, identity: Identity | None, writer: int
 ) -> NoReturn:
     """Loads the configuration as a worker would, and writes what came of it, as JSON, to the descriptor."""
-    answer: dict[str, object] = {"error": "the check crashed", "details": []}
     try:
         os.setsid()
         shed(loop, [writer])
         drop(identity)
         patch()
+        _check(program, options, writer)
+    except BaseException:
+        traceback.print_exc()
+    _leave(0)
+
+
+def become_spare(
+    loop: Loop, program: Program, options: Options, identity: Identity | None, lifeline: int
+) -> NoReturn:
+    """Imports the engine, waits for what to become, and becomes that."""
+    code = EXIT_CRASH
+    try:
+        os.setsid()
+        shed(loop, [lifeline])
+        drop(identity)
+        patch()
+        import hemi.procmgr.worker  # noqa: F401
+
+        for module in program.components:
+            importlib.import_module(module)
+        order, passed = await_order(lifeline)
+        if order["become"] == "check":
+            code = 0
+            _check(program, options, passed)
+        else:
+            seat = Seat(**order["seat"])
+            seat.lifeline = lifeline
+            host, port = seat.door  # JSON made a list of the pair
+            seat.door = (host, port)
+            code = _work(program, options, seat)
+    except HemiError as error:
+        print(f"{program.name}: {error}", file=sys.stderr)
+        code = error.exit_code
+    except BaseException:
+        traceback.print_exc()
+    _leave(code)
+
+
+def _work(program: Program, options: Options, seat: Seat) -> int:
+    from hemi.procmgr.worker import run
+
+    return run(program, options, seat)
+
+
+def _check(program: Program, options: Options, writer: int) -> None:
+    answer: dict[str, object] = {"error": "the check crashed", "details": []}
+    try:
         from hemi.procmgr.settings import settings_of
         from hemi.procmgr.single import build
 
@@ -86,7 +132,6 @@ def become_check(
     data = json.dumps(answer).encode()
     while data:
         data = data[os.write(writer, data) :]
-    _leave(0)
 
 
 def patch() -> None:

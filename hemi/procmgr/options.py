@@ -51,6 +51,12 @@ OPTIONS: dict[str, Option] = {
             "how many processes serve: a number, or auto, one a processor (default: 1)",
             ("serve",),
         ),
+        Option(
+            "no-spare",
+            "",
+            "do without the process that stands by, for quicker restarts and reloads",
+            ("serve",),
+        ),
         Option("user", "NAME", "as whom the workers run, when the leader is root", ("serve",)),
         Option("group", "NAME", "the group of the workers (default: the user's)", ("serve",)),
         Option("allow-root", "", "let the workers run as root", ("serve",)),
@@ -93,6 +99,7 @@ class Options:
     print: bool = False
     single: bool = False
     workers: int = 1
+    no_spare: bool = False
     user: str | None = None
     group: str | None = None
     allow_root: bool = False
@@ -132,6 +139,7 @@ def _set_process(program: Program, options: Options, values: dict[str, str]) -> 
     """Sets what is about processes."""
     options.single = "single" in values
     options.workers = _worker_count(values.get("workers", "1"))
+    options.no_spare = "no-spare" in values
     options.user = values.get("user")
     options.group = values.get("group")
     options.allow_root = "allow-root" in values
