@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import traceback
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from greenlet import GreenletExit
 
+from hemi.meter import BYTES, IN_FLIGHT, LATENCY
 from hemi.web.errors import ClientGone, HTTPError
 from hemi.web.response import Response
 
@@ -29,6 +31,8 @@ def run(stream, server: HTTPXServer) -> None:  # type: ignore[no-untyped-def]  #
     """Serves the request of a stream. Whatever happens, the message on the wire is whole or visibly broken off."""
     request: Request = stream.request
     response = Response(request, stream)
+    meter = (request.webapp or server).meter
+    meter[IN_FLIGHT] += 1
     try:
         try:
             if stream.refusal is not None:
@@ -55,6 +59,11 @@ def run(stream, server: HTTPXServer) -> None:  # type: ignore[no-untyped-def]  #
         if request._form is not None:
             request.dispose()
     finally:
+        # Written out: 0.3 µs an exchange, a call for it would double that.
+        meter[IN_FLIGHT] -= 1
+        meter[response.status // 100] += 1
+        meter[BYTES] += response.bytes_sent
+        meter[LATENCY + int((monotonic() - request.started) * 1e6).bit_length()] += 1
         if request.endings is not None:
             _end(request, server)
 

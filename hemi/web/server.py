@@ -9,6 +9,7 @@ from hemi.binding import ListenOptions
 from hemi.component import prop
 from hemi.errors import UsageError
 from hemi.logger import Logger
+from hemi.meter import new_meter
 from hemi.server import Server
 from hemi.sockets import listen
 from hemi.tls import (
@@ -170,6 +171,8 @@ class HTTPXServer(Server, sign="httpx_server"):
     def prepare(self) -> None:
         """Builds the tables and takes the addresses."""
         self.gates: list[Gate] = []
+        self.meter = new_meter()
+        """Of requests that no webapp wants."""
         self.clock = self.stage.clock
         self.hosts = HostTable(self.webapps)
         self.sites: dict[bytes, Site] = {}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hemi.component import prop
 from hemi.errors import EnvError, UsageError
 from hemi.logger import Logger
+from hemi.meter import new_meter
 from hemi.values import Children, Hostname, Named, Path, Ref, Secret
 from hemi.web.errors import HTTPError, SearchAgain
 from hemi.web.handlet import Handlet
@@ -76,6 +77,7 @@ class Webapp(Limited, kind="webapps", sign="webapp"):
 
     def prepare(self) -> None:
         """Reads the error pages, runs the init hook, compiles the rules to a flat chain."""
+        self.meter = new_meter()
         self._pages = {int(status): _read_page(path) for status, path in self.error_pages.items()}
         self.chain: tuple[tuple[Any, Run, Rule], ...] = tuple(
             (rule.if_, rule.run, rule) for rule in self.rules
