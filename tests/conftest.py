@@ -17,6 +17,7 @@ from tests.running import GoroxProcess, Served, dirs_below, serve_text, until
 
 os.environ.setdefault("GOROX_ALLOW_ROOT", "1")  # where tests run as root, so do the workers that they start
 
+
 @pytest.fixture
 def dirs(tmp_path: Path) -> Dirs:
     """The directories of a stage, all below this test's own."""
