@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Lease"]
 
+LATENCY_GAIN = 0.2
+"""How much a new latency counts in the average."""
+
 
 class Lease:
     """The use of a backend for one exchange, over as many tries as it takes.
@@ -124,7 +127,7 @@ class Lease:
             return
         now = monotonic()
         latency = now - self.taken
-        node.latency += (latency - node.latency) * 0.2 if node.latency else latency
+        node.latency += (latency - node.latency) * LATENCY_GAIN if node.latency else latency
         node.sampled = now
         backend = self.backend
         if status in backend.bad_statuses:

@@ -30,9 +30,6 @@ ORDERS: tuple[Order, ...] = get_args(Order)
 COLD_SHARE = 0.1
 """The part of its weight that a node begins with when it warms up."""
 
-LATENCY_GAIN = 0.2
-"""How much a new latency counts in the average."""
-
 
 class Node(Component, kind="nodes", nested=True, sign="node"):
     """One of the servers of a backend."""
@@ -178,14 +175,6 @@ class Node(Component, kind="nodes", nested=True, sign="node"):
         self.share = (
             self.weight * max(COLD_SHARE, age / slow_start) if age < slow_start else float(self.weight)
         )
-
-    def measure(self, latency: float, now: float) -> None:
-        """Counts a latency, in seconds."""
-        if self.latency:
-            self.latency += (latency - self.latency) * LATENCY_GAIN
-        else:
-            self.latency = latency
-        self.sampled = now
 
     def describe(self) -> dict[str, Any]:
         """What operators see."""

@@ -219,6 +219,18 @@ def test_answers_that_take_too_long(run: Run, peer: Peers) -> None:
     assert (node.failures, node.reason) == (1, "no answer within 2 s")
 
 
+def test_latencies_are_averaged(run: Run, peer: Peers) -> None:
+    backend = one_node(run, peer().address)
+    (node,) = backend.roster.nodes
+    for seconds, average in ((1, 1.0), (2, 1.2), (1.2, 1.2)):
+        lease = backend.lease()
+        lease.take()
+        lease.taken -= seconds
+        lease.answered(200)
+        lease.done(keep=True)
+        assert node.latency == pytest.approx(average, abs=0.05)
+
+
 def test_a_deadline_of_the_caller_is_no_failure_of_the_node(run: Run, peer: Peers) -> None:
     backend = one_node(run, peer().address)
     lease = backend.lease(None, monotonic() - 1)
