@@ -42,6 +42,19 @@ class Pattern:
         except UnicodeError:  # surrogates of bytes that are not UTF-8
             return self._regexp.search(_clean(text)) is not None
 
+    @property
+    def group_count(self) -> int:
+        """How many groups the expression has."""
+        return int(self._regexp.groups)
+
+    def groups(self, text: str) -> tuple[str, ...] | None:
+        """What matched, as a whole and by group, "" for groups that took no part; None when nothing matched."""
+        try:
+            match = self._regexp.search(text)
+        except UnicodeError:
+            match = self._regexp.search(_clean(text))
+        return None if match is None else (str(match[0]), *match.groups(""))
+
     def sub(self, replacement: str, text: str) -> str:
         """Returns `text` with each match replaced; `\\1` in `replacement` is what the first group matched."""
         try:

@@ -19,6 +19,14 @@ def test_sub_replaces_with_groups() -> None:
     assert Pattern(r"^/old/(.*)").sub(r"/new/\1", "/old/a") == "/new/a"
 
 
+def test_groups() -> None:
+    pattern = Pattern("/(a+)(x)?/(b*)")
+    assert pattern.group_count == 3
+    assert pattern.groups("//aa/") == ("/aa/", "aa", "", "")
+    assert pattern.groups("/b") is None
+    assert Pattern("(.)$").groups("a\udce4") == ("?", "?")
+
+
 def test_patterns_are_values() -> None:
     assert Pattern("a") == Pattern("a")
     assert len({Pattern("a"), Pattern("a"), Pattern("b")}) == 2
