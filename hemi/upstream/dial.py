@@ -23,7 +23,7 @@ from hemi.resolv import ResolveError
 from hemi.resolvconf import literal_family
 from hemi.sockets import WRITE, Channel
 from hemi.tlschannel import HandshakeFailed
-from hemi.upstream.clienttls import DialedTLSChannel
+from hemi.upstream.clienttls import DialedTLSChannel, events_of
 from hemi.upstream.errors import DialFailed, reason_of
 from hemi.values import Addr
 
@@ -42,17 +42,15 @@ class _Resolves(Protocol):
 class DialedChannel(Channel):
     """A plain channel of which this side is the client."""
 
-    __slots__ = ()
+    __slots__ = ("_events",)
+
+    def __init__(self, sock: RawSocket, write_timeout: float = 60.0) -> None:
+        Channel.__init__(self, sock, write_timeout)
+        self._events = events_of(sock)
 
     def is_quiet(self) -> bool:
         """Whether the connection is open and nothing was sent on it that nobody asked for."""
-        try:
-            self.sock.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            pass
-        return False
+        return self._reader is not None and not self._events(0)
 
 
 Dialed = DialedChannel | DialedTLSChannel
