@@ -1,13 +1,16 @@
 """The components that come with Gorox. Importing this package registers them."""
 
+import hemi.builtin.backends.http_backend
 import hemi.builtin.handlets.access
 import hemi.builtin.handlets.app
 import hemi.builtin.handlets.basic_auth
 import hemi.builtin.handlets.favicon
 import hemi.builtin.handlets.host_checker
+import hemi.builtin.handlets.http_proxy
 import hemi.builtin.handlets.https_checker
 import hemi.builtin.handlets.limit
 import hemi.builtin.handlets.redirect
+import hemi.builtin.handlets.referer
 import hemi.builtin.handlets.rewrite
 import hemi.builtin.handlets.static
 import hemi.builtin.handlets.wsgi

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from hemi.sockets import Peer
+    from hemi.sockets import Channel, Peer
     from hemi.tls import TLSInfo
     from hemi.web.response import Response
 
@@ -20,6 +20,8 @@ class ServerConn(Protocol):
     scheme: str
     peer: Peer
     tls: TLSInfo | None
+    trusted: bool
+    """The peer is a proxy whose word about its clients counts."""
 
 
 class ServerStream(Protocol):
@@ -29,6 +31,8 @@ class ServerStream(Protocol):
     """The version can carry fields behind the content."""
     has_informational: bool
     """The version can carry 1xx responses."""
+    has_upgrade: bool
+    """The connection can go over to another protocol."""
     conn: Any
     """The connection, None when the exchange has ended."""
     keep_alive: bool
@@ -76,4 +80,15 @@ class ServerStream(Protocol):
 
     def abort(self) -> None:
         """Breaks the message off so that the client can tell; for when the head has gone out already."""
+        ...
+
+    def take_over(self, resp: Response, protocol: bytes) -> tuple[Channel, bytes]:
+        """Sends the head of a 101 and gives the channel up to another protocol, with what has come of it already.
+
+        The channel is the caller's until the exchange ends, and is closed then. Raises ClientGone.
+        """
+        ...
+
+    def is_gone(self) -> bool:
+        """Looks, without waiting, whether the client has left, so that work for it can stop."""
         ...

@@ -84,6 +84,7 @@ class Server1Conn:
         "_begun",
         "_failure",
         "_fields",
+        "_held",
         "_last",
         "_parser",
         "_parsing",
@@ -131,6 +132,8 @@ class Server1Conn:
         self._fields: list[tuple[bytes, bytes]] = []
         self._last = b""
         """What has come of a head that is not complete yet."""
+        self._held = b""
+        """What came behind a request with Upgrade: of another protocol, if the upgrade comes about."""
         self._begun = False
         self._arrived = 0
         self._window = b""
@@ -163,6 +166,9 @@ class Server1Conn:
             stream.end()
             if self.broken:
                 return
+            if self._held and not queue:
+                data, self._held = self._held, b""
+                self._parse(data)
             if content is not None:
                 keep = stream.keep_alive and content.drop(DROP_MOST)
                 content.conn = None
@@ -236,6 +242,11 @@ class Server1Conn:
         stream.end()
         if not self.broken:
             self.channel.linger(LINGER)
+
+    def take_over(self) -> tuple[Channel, bytes]:
+        """Gives the channel up to another protocol, with what has come of it already."""
+        data, self._held = self._held, b""
+        return self.channel, data
 
     def close(self) -> None:
         """Closes the connection. Idempotent."""
@@ -334,6 +345,9 @@ class Server1Conn:
             except HttpParserUpgrade as stop:
                 data = data[stop.args[0] :]
                 self._pass_upgrade()
+                if self._parsing is None:
+                    self._held = data
+                    return
             except HttpParserError as error:
                 self._fail(error, window)
                 return

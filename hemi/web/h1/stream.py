@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from socket import MSG_DONTWAIT, MSG_PEEK
 from typing import TYPE_CHECKING
 
 from hemi.web.errors import ClientGone, LengthMismatch
@@ -9,6 +10,7 @@ from hemi.web.response import content_type_line
 from hemi.web.statuses import NO_CONTENT, STATUS_LINES
 
 if TYPE_CHECKING:
+    from hemi.sockets import Channel
     from hemi.web.h1.conn import Server1Conn
     from hemi.web.h1.content import Content1
     from hemi.web.h1.framing import Refusal
@@ -44,6 +46,7 @@ class Server1Stream:
 
     has_trailers = True
     has_informational = True
+    has_upgrade = True
 
     request: Request
     response: Response
@@ -286,6 +289,35 @@ class Server1Stream:
         self.head, self.left = b"", -1
         self.chunked = self.quiet = self.done = self.response.is_sent = False
         return True
+
+    def take_over(self, resp: Response, protocol: bytes) -> tuple[Channel, bytes]:
+        """Sends the head of a 101 and gives the channel up (RFC 9110 §7.8)."""
+        conn = self.conn
+        if conn is None or self.done or resp.is_sent:
+            raise ClientGone("the exchange has ended")
+        self.response = resp
+        fields = b"".join([b"%b: %b\r\n" % field for field in resp.fields])
+        resp.is_sent = self.done = True
+        self.keep_alive = False
+        channel, data = conn.take_over()
+        lines = b"connection: upgrade\r\nupgrade: %b\r\n%b%b\r\n" % (protocol, resp.lines, fields)
+        try:
+            channel.send(STATUS_LINES[101] + lines)
+        except OSError as error:
+            self._lost(error)
+        return channel, data
+
+    def is_gone(self) -> bool:
+        """Looks, without waiting, whether the client has closed; what it still sends says that it has not."""
+        conn = self.conn
+        if conn is None:
+            return True
+        try:
+            return not conn.channel.sock.recv(1, MSG_PEEK | MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
     def end(self) -> None:
         """Lets go of everything: left as they are, the circles would make each exchange work for the collector."""

@@ -1,0 +1,472 @@
+"""One exchange through a proxy: the request goes to a node, perhaps to several in turn, and the answer comes back.
+
+One greenlet does it all for requests without content, or with one that is here: send, wait, pass on. A content that
+still arrives is passed on by a second one, while the first waits for the answer, which may come before the content
+has ended (RFC 9112 §9.3).
+
+Laws of this module:
+- What went wrong with the client is never noted against a node, and the other way round.
+- A connection goes back to its pool before the answer goes to the client where that is possible, and only when
+  both messages on it have ended where they had to.
+- A deadline of a node's channel holds only while something waits for the node.
+"""
+
+from __future__ import annotations
+
+import math
+from time import monotonic
+from typing import TYPE_CHECKING, Any, cast
+
+import gevent
+from gevent.event import Event
+
+from hemi.upstream.errors import DialFailed, NoNodeAvailable, UpstreamError
+from hemi.web.errors import ClientGone, HTTPError
+from hemi.web.h1.answer import BadAnswer, Head
+from hemi.web.proxy.names import CONNECTION, FRAMING, passable_trailers
+from hemi.web.proxy.retries import Cause
+from hemi.web.proxy.spool import Spool
+from hemi.web.proxy.tunnel import Tunnel
+
+if TYPE_CHECKING:
+    from hemi.builtin.handlets.http_proxy import HTTPProxy
+    from hemi.upstream.lease import Lease
+    from hemi.web.h1.backend import Backend1Stream
+    from hemi.web.request import Request
+    from hemi.web.response import Response
+
+__all__ = ["Forward"]
+
+REPLAYABLE = 65536
+"""Contents up to this size are taken into memory before a node is asked, and can be sent again."""
+
+CONTINUE_PATIENCE = 1.0
+"""Seconds to wait for a node's 100 before the content is sent without it (RFC 9110 §10.1.1)."""
+
+CLIENT_LEFT = 499
+"""What the access log has for clients that left before there was an answer (nginx's number)."""
+
+
+class Forward:
+    """One exchange. `gone` says that its client has left, `trouble` what went wrong with reading its content."""
+
+    __slots__ = (
+        "backend",
+        "content",
+        "deadline",
+        "expects",
+        "gone",
+        "head",
+        "lease",
+        "may_repeat",
+        "proceed",
+        "proxy",
+        "pump",
+        "req",
+        "resp",
+        "size",
+        "spool",
+        "stream",
+        "trouble",
+        "upgrade",
+    )
+
+    def __init__(self, proxy: HTTPProxy, req: Request, resp: Response) -> None:
+        self.proxy = proxy
+        self.backend: Any = proxy.to_backend
+        self.req = req
+        self.resp = resp
+        self.size = 0
+        self.content: bytes | None = b""
+        self.spool: Spool | None = None
+        self.upgrade = b""
+        self.expects = False
+        self.gone = False
+        self.trouble: Exception | None = None
+        self.pump: Any = None
+        self.may_repeat = True
+        self.stream: Backend1Stream = None  # type: ignore[assignment]
+        self.lease: Lease = None  # type: ignore[assignment]
+        self.deadline = req.started + proxy.total_timeout if proxy.total_timeout else math.inf
+
+    def __repr__(self) -> str:
+        return f"<Forward {self.req!r} lease={self.lease!r}>"
+
+    def run(self) -> None:
+        """Does it all. Raises HTTPError for what becomes an error page, ClientGone."""
+        proxy, req, backend = self.proxy, self.req, self.backend
+        if req.content_size:
+            self._gather()
+        elif b"upgrade" in req.index and proxy.upgrades:
+            self._ask_upgrade()
+        self.head = proxy.request_head.make(req, self.size, self.upgrade, self.expects)
+        proxy.budget.earn()
+        if proxy.mirror_to is not None and self.content is not None and not self.upgrade:
+            proxy.mirror_to.offer(req.method, self.head, self.content)
+        self.lease = lease = backend.lease(
+            req, self.deadline, req.cookie_text(proxy.sticky_cookie) if backend.sticky_secret else ""
+        )
+        exchanges = backend.exchanges
+        exchanges.add(self)
+        try:
+            head = self._attempt()
+            while head is None:
+                head = self._attempt()
+            self._respond(head)
+        except UpstreamError as failure:
+            self._fail(failure)
+        finally:
+            exchanges.discard(self)
+            if self.pump is not None:
+                self.pump.kill()
+            if self.spool is not None:
+                self.spool.close()
+            lease.end()
+
+    # For the backend, which looks after clients that leave
+
+    def is_abandoned(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+        return not self.gone and self.req.stream.is_gone()
+
+    def cancel(self) -> None:
+        """Wakes the exchange out of what it waits for."""
+        self.gone = True
+        if self.stream is not None:
+            self.stream.channel.cut(monotonic())
+
+    # The request
+
+    def _gather(self) -> None:
+        """Decides how the content goes to the node: from memory, from disk, or as it arrives."""
+        req, proxy = self.req, self.proxy
+        size = req.content_size if not req.filters else -1
+        self.expects = b"expect" in req.index
+        if proxy.buffer_request:
+            self.expects = False
+            self._buffer_request()
+        elif 0 < size <= REPLAYABLE and not self.expects:
+            self.content = req.read(size)
+            self.size = size
+        else:
+            self.content = None
+            self.size = size
+
+    def _buffer_request(self) -> None:
+        spool = self.spool = Spool(self.proxy.buffer_memory, self.proxy.stage.dirs.tmp)
+        try:
+            for data in self.req:
+                _store(spool, data)
+        except BaseException:
+            spool.close()
+            raise
+        self.content = spool.content
+        self.size = spool.size
+
+    def _ask_upgrade(self) -> None:
+        """Takes over those of the protocols that the client wants, and that may be used here (RFC 9110 §7.8)."""
+        req = self.req
+        options = req.index.get(b"connection", b"").lower()
+        if req.version != 11 or not req.stream.has_upgrade or b"upgrade" not in options:
+            return
+        wanted = [one.strip() for one in req.index[b"upgrade"].split(b",")]
+        self.upgrade = b", ".join([one for one in wanted if one.lower() in self.proxy.protocols])
+
+    def _attempt(self) -> Head | None:
+        """Asks one node. Returns the head of its answer, or None to try another one. Raises UpstreamError."""
+        lease, backend, req = self.lease, self.backend, self.req
+        try:
+            conn = lease.take()
+        except DialFailed as failure:
+            self._retry("connect", failure)
+            return None
+        except NoNodeAvailable:
+            if lease.failures:
+                raise lease.failures[-1] from None
+            raise
+        while True:
+            self.stream = stream = backend.open_stream(conn, req.method)
+            try:
+                if self.gone:
+                    raise ClientGone("the client has left")
+                self._send(stream)
+                head = self._receive(stream)
+            except ClientGone:
+                self._note_left()
+                raise
+            except (OSError, BadAnswer) as error:
+                self._check_client()
+                timed_out = isinstance(error, TimeoutError)
+                if conn.uses > 1 and not stream.answered and not timed_out and self._may_send_again():
+                    try:
+                        conn = lease.redial()  # it was closed while it was idle; the node itself may be well
+                        continue
+                    except DialFailed as failure:
+                        self._retry("connect", failure)
+                        return None
+                cause: Cause = "timeout" if timed_out else "closed"
+                if isinstance(error, BadAnswer) or (stream.answered and not timed_out):
+                    cause = "malformed"
+                self._retry(cause, lease.fail("head" if stream.sent else "send", error))
+                return None
+            if head.status in self.proxy.retries.statuses and self._other_is_left():
+                lease.answered(head.status)
+                if self._allows("status"):
+                    self._log_retry(lease.fail("status", f"status {head.status}", counts=False))
+                    return None
+            return head
+
+    def _may_send_again(self) -> bool:
+        return self.may_repeat and self.req.method in self.proxy.retries.methods
+
+    def _other_is_left(self) -> bool:
+        return any(
+            node not in self.lease.tried and node is not self.lease.node for node in self.backend.roster.ready
+        )
+
+    def _allows(self, cause: Cause) -> bool:
+        """Whether there may be another try; it counts as one then."""
+        proxy = self.proxy
+        return (
+            self.may_repeat
+            and proxy.retries.allow(cause, self.req.method, self.lease.tries)
+            and monotonic() < self.deadline
+            and proxy.budget.spend()
+        )
+
+    def _retry(self, cause: Cause, failure: UpstreamError) -> None:
+        """Raises the failure if there may not be another try."""
+        if self.gone:
+            self._note_left()
+            raise ClientGone("the client has left")
+        if not self._allows(cause):
+            raise failure
+        self._log_retry(failure)
+
+    def _log_retry(self, failure: UpstreamError) -> None:
+        self.proxy.stage.log.warning("proxy", f"{failure}: {self.req.line()} is tried again")
+
+    def _check_client(self) -> None:
+        """Raises what went wrong with the client, if that was what ended the wait for the node."""
+        if self.gone:
+            self._note_left()
+            raise ClientGone("the client has left")
+        if self.trouble is not None:
+            if isinstance(self.trouble, ClientGone):
+                self._note_left()
+            raise self.trouble
+
+    def _note_left(self) -> None:
+        if not self.resp.is_sent:
+            self.resp.status = CLIENT_LEFT
+
+    def _send(self, stream: Backend1Stream) -> None:
+        """Sends the request, or its head, and begins with its content."""
+        channel = stream.channel
+        if self.content is not None:
+            stream.send_whole(self.head, self.content)
+        elif self.spool is not None:
+            channel.send_file(self.spool.file, 0, self.size, self.head)
+            stream.sent = True
+        else:
+            stream.chunked = self.size < 0
+            channel.send(self.head)
+            self.may_repeat = False
+            self.proceed = Event()
+            self.pump = gevent.spawn(self._upload, stream)
+            return
+        if self.deadline == math.inf:
+            channel.deadline = self.lease.taken + self.proxy.head_timeout
+        else:
+            channel.deadline = min(self.deadline, self.lease.taken + self.proxy.head_timeout)
+
+    def _upload(self, stream: Backend1Stream) -> None:
+        """Passes the content on as it arrives: what the second greenlet does."""
+        req, channel = self.req, stream.channel
+        try:
+            if self.expects:
+                self.proceed.wait(CONTINUE_PATIENCE)
+            while data := req.receive():
+                try:
+                    stream.send_data(data)
+                except OSError:
+                    return  # who waits for the answer learns by itself, or gets one that came early
+        except Exception as error:
+            self.trouble = error
+            channel.cut(monotonic())
+            return
+        try:
+            stream.finish(passable_trailers(req.trailer_fields or ()))
+        except OSError:
+            return
+        if not stream.answered:
+            channel.deadline = min(self.deadline, monotonic() + self.proxy.head_timeout)
+
+    # The answer
+
+    def _receive(self, stream: Backend1Stream) -> Head:
+        """Waits for the head of the answer; interim ones are passed on (RFC 9110 §15.2)."""
+        head = stream.read_head()
+        while head.status < 200:
+            if head.status == 101:
+                protocol = (head.get(b"upgrade") or b"").lower()
+                if not self.upgrade or protocol not in self.upgrade.lower().split(b", "):
+                    raise BadAnswer("it switches to a protocol that was not asked for")
+                break
+            if head.status == 100:
+                if self.pump is not None:
+                    self.proceed.set()
+            elif self.req.stream.has_informational:
+                dropped = CONNECTION | FRAMING | head.options
+                fields = [field for field in head.fields if field[0] not in dropped]
+                self.req.stream.send_informational(head.status, fields)
+            head = stream.read_head()
+        stream.channel.deadline = math.inf
+        return head
+
+    def _respond(self, head: Head) -> None:
+        """Passes the answer on."""
+        lease, stream, req, resp, proxy = self.lease, self.stream, self.req, self.resp, self.proxy
+        node = lease.node
+        lease.answered(head.status)
+        proxy.response_head.apply(head, req, resp, node.key if node is not None else "", proxy.own_host)
+        if self.backend.sticky_secret and lease.stick_to:
+            resp.set_cookie(proxy.sticky_cookie, lease.stick_to)
+        if head.status == 101:
+            self._tunnel(head)
+            return
+        size = head.size
+        if stream.complete:
+            self._release()
+            if req.method == "HEAD" and (size < 0 or resp.revisers):
+                resp.content_size = max(size, -1)
+                resp.open()
+                resp.finish()
+            else:
+                resp.content_size = size
+                resp.deliver(b"")
+            return
+        if 0 < size <= REPLAYABLE:
+            content = stream.take_whole(size)
+            if content is not None:
+                self._release()
+                resp.deliver(content)
+                return
+        if proxy.buffer_response and resp.content_type != "text/event-stream":
+            self._buffer_response(size)
+        else:
+            resp.content_size = max(size, -1)
+            resp.open()
+            self._relay()
+
+    def _release(self) -> None:
+        """Gives the connection back: all of the answer is here."""
+        stream = self.stream
+        keep = stream.end()
+        if stream.excess:
+            self._warn("sent more than its answer; the rest is dropped")
+        self.lease.done(keep and not self.gone)
+
+    def _warn(self, what: str) -> None:
+        node = self.lease.node
+        self.proxy.stage.log.warning(
+            "proxy",
+            f'backend "{self.backend.name}": node {node.key if node is not None else "?"}: {what} ({self.req.line()})',
+        )
+
+    def _read(self) -> bytes:
+        """The next piece of the answer's content, b"" at its end. Raises UpstreamError."""
+        channel = self.stream.channel
+        channel.deadline = min(self.deadline, monotonic() + self.proxy.read_timeout)
+        try:
+            data = self.stream.read()
+        except (OSError, BadAnswer) as error:
+            self._check_client()
+            raise self.lease.fail("content", error) from error
+        channel.deadline = math.inf
+        return data
+
+    def _relay(self) -> None:
+        """Passes the content on as it comes; the node waits for the client, if it is faster."""
+        stream, resp = self.stream, self.resp
+        if not stream.has_content:
+            resp.stream.flush()
+        send = resp.echo if resp._filters else resp.stream.send_data
+        while not stream.complete:
+            data = self._read()
+            if data:
+                send(data)
+        self._finish(stream.trailers)
+
+    def _finish(self, trailers: list[tuple[bytes, bytes]]) -> None:
+        if self.lease.node is not None:
+            self._release()
+        if trailers:
+            self.resp.trailer_fields = passable_trailers(trailers)
+        self.resp.finish()
+
+    def _buffer_response(self, size: int) -> None:
+        """Takes the whole content from the node before the client gets it: a slow client does not hold the node."""
+        stream, resp, proxy = self.stream, self.resp, self.proxy
+        if self.spool is not None:
+            self.spool.close()
+        spool = self.spool = Spool(proxy.buffer_memory, proxy.stage.dirs.tmp)
+        while not stream.complete and spool.size < proxy.max_buffer_size:
+            data = self._read()
+            try:
+                spool.write(data)
+            except OSError as error:
+                self._warn(f"its answer cannot be buffered, and is passed on as it comes: {error}")
+                break
+        trailers = stream.trailers
+        if stream.complete:
+            self._release()
+            size = spool.size
+            content = spool.content
+            if content is not None and not trailers:
+                resp.deliver(content)
+                return
+        resp.content_size = size
+        resp.open()
+        if spool.file >= 0 and not resp._filters and stream.complete:
+            resp.stream.send_file(spool.file, 0, spool.size)
+            self._finish(trailers)
+            return
+        for data in spool:
+            resp.echo(data)
+        if stream.complete:
+            self._finish(trailers)
+        else:
+            self._relay()
+
+    def _tunnel(self, head: Head) -> None:
+        """Carries the protocol that client and node have agreed on, until both have ended."""
+        req, resp = self.req, self.resp
+        client, early = req.stream.take_over(resp, cast("bytes", head.get(b"upgrade")))
+        node, data = self.stream.take_over()
+        tunnel = Tunnel(client, node, self.proxy.tunnel_timeout)
+        self.gone = True  # the tunnel sees by itself who has left
+        try:
+            tunnel.run(early, data)
+        finally:
+            resp.bytes_sent += tunnel.sent
+            req.received += tunnel.received
+
+    # Errors
+
+    def _fail(self, failure: UpstreamError) -> None:
+        """Logs why there is no answer, or no end of it, and raises the HTTPError that tells the client."""
+        req = self.req
+        self.proxy.stage.log.error("proxy", f"{failure}: {req.line()} from {req.src_host}")
+        if isinstance(failure, NoNodeAvailable):
+            raise HTTPError(503, "No server is there for this.", headers=(("retry-after", "1"),)) from failure
+        if failure.timed_out:
+            raise HTTPError(504, "The server behind this one did not answer in time.") from failure
+        raise HTTPError(502, "The server behind this one gave no good answer.") from failure
+
+
+def _store(spool: Spool, data: bytes) -> None:
+    try:
+        spool.write(data)
+    except OSError as error:
+        raise HTTPError(507, "The content cannot be stored.", close=True) from error
