@@ -260,7 +260,7 @@ class Backend(Component, kind="backends"):
         self.finder.wait()
         predecessor = self.stage.predecessor
         old = predecessor.members.get("backends", {}).get(self.name) if predecessor is not None else None
-        if isinstance(old, Backend) and hasattr(old, "finder"):
+        if isinstance(old, Backend) and old.sign == self.sign and hasattr(old, "finder"):
             self._adopt(old)
         self._started = True
         for node in self.roster.nodes:

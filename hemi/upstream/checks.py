@@ -67,7 +67,7 @@ class Check(Component, kind="checks", nested=True):
         return f"{self.sign} check" + (f" of port {self.port}" if self.port else "")
 
     def probe(self, node: Node) -> str:
-        """Why a node fails the check, "" when it passes. Waits; raises nothing that a network can cause."""
+        """Why a node fails the check, "" when it passes. Waits. Raises DialFailed when this machine cannot check."""
         deadline = monotonic() + self.timeout
         backend = node.backend
         encrypted = backend.tls if self.speaks_tls is None else self.speaks_tls
@@ -82,6 +82,8 @@ class Check(Component, kind="checks", nested=True):
             with _within(channel, deadline):
                 return self.talk(node, channel)
         except DialFailed as error:
+            if error.is_local:
+                raise
             return f"{error.phase}: {error.reason}"
         except TimeoutError:
             return f"no answer within {self.timeout:g} s"
@@ -261,9 +263,10 @@ class Watch:
         while True:
             if node.order != "disabled":
                 try:
-                    why = check.probe(node)
+                    backend.note_check(self, check.probe(node))
+                except DialFailed as error:  # of which the node knows nothing
+                    backend.log_warning(f"{check.title} is not possible: {error}")
                 except Exception as error:  # a bug in a check must not end the checking
                     backend.stage.log.error("backend", f"{check.title} of {node.key} failed", error)
-                    why = f"{type(error).__name__}: {error}"
-                backend.note_check(self, why)
+                    backend.note_check(self, f"{type(error).__name__}: {error}")
             gevent.sleep(check.interval * (1 + check.jitter * (2 * random.random() - 1)))

@@ -32,6 +32,8 @@ __all__ = ["Dialed", "DialedChannel", "dial"]
 LEAST_SHARE = 0.05
 """Seconds that an address gets at least when there are others to try."""
 
+_LOCAL = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL))
+
 _KIND = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 
 
@@ -91,8 +93,12 @@ def dial(
         raise
 
 
-def _fail(address: Addr, phase: str, reason: str, timed_out: bool = False) -> NoReturn:
-    raise DialFailed(reason, node=str(address), phase=phase, timed_out=timed_out) from None
+def _fail(
+    address: Addr, phase: str, reason: str, timed_out: bool = False, is_local: bool = False
+) -> NoReturn:
+    failure = DialFailed(reason, node=str(address), phase=phase, timed_out=timed_out)
+    failure.is_local = is_local
+    raise failure from None
 
 
 def _targets(
@@ -120,8 +126,7 @@ def _targets(
 
 
 def _connect_any(address: Addr, targets: list[tuple[int, Any]], deadline: float) -> RawSocket:
-    failure = ""
-    timed_out = False
+    failure, timed_out, is_local = "", False, False
     for left, (family, sockaddr) in zip(range(len(targets), 0, -1), targets, strict=True):
         seconds = deadline - monotonic()
         if seconds <= 0:
@@ -130,10 +135,11 @@ def _connect_any(address: Addr, targets: list[tuple[int, Any]], deadline: float)
         try:
             return _connect(family, sockaddr, max(seconds / left, min(LEAST_SHARE, seconds)))
         except TimeoutError:
-            failure, timed_out = "no answer in time", True
+            failure, timed_out, is_local = "no answer in time", True, False
         except OSError as error:
             failure, timed_out = reason_of(error), error.errno == errno.ETIMEDOUT
-    _fail(address, "connect", failure, timed_out)
+            is_local = error.errno in _LOCAL
+    _fail(address, "connect", failure, timed_out, is_local)
 
 
 def _connect(family: int, sockaddr: Any, seconds: float) -> RawSocket:

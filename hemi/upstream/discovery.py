@@ -41,7 +41,10 @@ class Found(NamedTuple):
 
 
 class Source(Protocol):
-    """What knows nodes."""
+    """What knows nodes. `name` tells it from others."""
+
+    @property
+    def name(self) -> str: ...
 
     def look(self) -> list[Found] | None:
         """All nodes, or None when nothing has changed. May wait. Raises DiscoveryError, and ResolveError."""
@@ -95,7 +98,7 @@ class FileSource:
     """A file of nodes, read again when it has changed. To be replaced by renaming a complete one into its place."""
 
     def __init__(self, path: str, dirs: Dirs) -> None:
-        self.path = path
+        self.path = self.name = path
         self._dirs = dirs
         self._seen: tuple[int, int, int] | None = None
 
@@ -131,15 +134,16 @@ class _Resolves(Protocol):
 class NameSource:
     """The addresses of a name, a node each. The resolver keeps to the TTL; asking it often costs nothing."""
 
-    def __init__(self, name: Addr, resolv: _Resolves) -> None:
-        self.name = name
+    def __init__(self, address: Addr, resolv: _Resolves) -> None:
+        self.name = str(address)
+        self._address = address
         self._resolv = resolv
         self._known: list[Found] | None = None
 
     def look(self) -> list[Found] | None:
         """Asks for the addresses (A and AAAA)."""
-        addresses = self._resolv.lookup(self.name.host)
-        found = [Found(Addr(one, self.name.port), server_name=self.name.host) for one in sorted(addresses)]
+        host, port, _ = self._address
+        found = [Found(Addr(one, port), server_name=host) for one in sorted(self._resolv.lookup(host))]
         if found == self._known:
             return None
         self._known = found

@@ -42,7 +42,12 @@ class QueueTimeout(NoNodeAvailable):
 
 
 class DialFailed(UpstreamError):
-    """No connection came about. The phase is "resolve", "connect" or "tls"; nothing has been sent."""
+    """No connection came about. The phase is "resolve", "connect" or "tls"; nothing has been sent.
+
+    `is_local` is set when this machine could not: it has no descriptor or port left. That is no fault of the node.
+    """
+
+    is_local = False
 
 
 class ExchangeFailed(UpstreamError):

@@ -59,7 +59,8 @@ class Finder:
 
     def adopt(self, old: Finder) -> None:
         """Where no source has answered yet, what was found before is the best guess."""
-        if self.sources and not self._known:
+        same = [source.name for source in self.sources] == [source.name for source in old.sources]
+        if self.sources and same and not self._known:
             self._learn(None, list(old.found()))
 
     def stop(self) -> None:

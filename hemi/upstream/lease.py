@@ -189,7 +189,8 @@ class Lease:
             conn = self.backend.open_conn(node, self.deadline)
         except DialFailed as failure:
             now = monotonic()
-            self._failed(failure, not (failure.timed_out and now >= self.deadline))
+            hurried = failure.timed_out and now >= self.deadline
+            self._failed(failure, not hurried and not failure.is_local)
             raise
         except BaseException:
             self.end()

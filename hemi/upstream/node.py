@@ -6,6 +6,7 @@ Nodes are written in a configuration, or made by a backend that discovers them; 
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -118,6 +119,7 @@ class Node(Component, kind="nodes", nested=True, sign="node"):
         self.breaker = Breaker(backend.rules)
         self.watched = bool(backend.checks)
         self.share = float(self.weight)
+        self.turn = random.random() * self.weight  # else all workers would begin with the same node
         if self.watched:
             self.sick = {
                 check.title: "not checked yet" for check in backend.checks if check.initial == "down"

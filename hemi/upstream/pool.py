@@ -89,6 +89,7 @@ class Pool:
             conn.close()
             return
         conn.idle_since = now
+        conn.channel.deadline = math.inf
         self.idle.append(conn)
         if len(self.idle) > limits.idle_conns:
             self.idle.pop(0).close()

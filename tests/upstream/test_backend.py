@@ -198,8 +198,8 @@ def test_orders_that_cannot_be(run: Run) -> None:
 def test_weights_by_order(run: Run) -> None:
     backend = run(listed(NODE, 'address: "127.0.0.1:2"'))["b"]
     backend.weigh_node("127.0.0.1:2", 3)
-    picks = [backend.lease().choose().key for _ in range(8)]
-    assert picks.count("127.0.0.1:2") == 6
+    picks = [backend.lease().choose().key for _ in range(80)]
+    assert 58 <= picks.count("127.0.0.1:2") <= 62
 
 
 # Reloads

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -250,6 +252,21 @@ def test_disabled_nodes_are_not_checked(run: Run, peer: Peers) -> None:
     running["b"].order_node(node.key, "down")
     assert until(lambda: one.accepted)
     running["b"].order_node(node.key, "disabled")
+
+
+def test_what_this_machine_lacks_says_nothing_about_nodes(
+    run: Run, peer: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: Any) -> Any:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("hemi.upstream.dial.RawSocket", none)
+    running = run(
+        f'b: {{type: echo_backend, nodes: [{{address: "{peer().address}"}}], '
+        f"checks: [{{tcp: {{{FAST}, fall: 1}}}}]}}"
+    )
+    assert until(lambda: len(running.log.find("tcp check is not possible")) > 2)
+    assert running["b"].roster.nodes[0].status == "up"
 
 
 def test_a_bug_in_a_check_fails_it(run: Run, peer: Peers, monkeypatch: pytest.MonkeyPatch) -> None:

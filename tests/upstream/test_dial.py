@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -76,6 +77,18 @@ def test_refused() -> None:
     error = failure(Addr("127.0.0.1", closed_port()))
     assert (error.phase, error.reason, error.timed_out) == ("connect", "connection refused", False)
     assert str(error) == f"node {error.node}: connect: connection refused"
+
+
+def test_what_this_machine_lacks_is_no_fault_of_the_node(
+    peer: Callable[..., Peer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: Any) -> Any:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    assert not failure(Addr("127.0.0.1", closed_port())).is_local
+    monkeypatch.setattr(dialing, "RawSocket", none)
+    error = failure(Addr("127.0.0.1", peer().port))
+    assert (error.reason, error.is_local) == ("too many open files", True)
 
 
 def test_no_answer_in_time(full: int) -> None:

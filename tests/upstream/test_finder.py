@@ -188,3 +188,5 @@ def test_a_reload_while_dns_is_silent_keeps_the_nodes(
     names.silent = True
     after = by_name(run, names, 'nodes_name: "api.test:80"', before)
     assert keys(after) == ["127.0.0.1:80"]
+    other = by_name(run, names, 'nodes_name: "other.test:80"', after)
+    assert keys(other) == []

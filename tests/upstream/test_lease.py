@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Callable
 from time import monotonic
@@ -241,6 +243,21 @@ def test_a_deadline_of_the_caller_is_no_failure_of_the_node(run: Run, peer: Peer
         assert error.timed_out
     assert node.failures == 0
     lease.end()
+
+
+def test_what_this_machine_lacks_is_no_failure_of_the_node(
+    run: Run, peer: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: Any) -> Any:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    backend = one_node(run, peer().address, ", max_fails: 1")
+    with monkeypatch.context() as patch:
+        patch.setattr("hemi.upstream.dial.RawSocket", none)
+        with pytest.raises(DialFailed, match="too many open files"):
+            backend.lease().take()
+    (node,) = backend.roster.nodes
+    assert (node.failures, node.in_flight, node.status) == (0, 0, "up")
 
 
 def test_max_conns_and_the_queue(run: Run, peer: Peers) -> None:

@@ -16,6 +16,7 @@ class Channel:
     """Stands for a channel."""
 
     def __init__(self) -> None:
+        self.deadline = 7.0
         self.quiet = True
         self.closed = False
 
@@ -44,6 +45,12 @@ def test_the_last_one_goes_out_first() -> None:
     first, second = conn(), conn()
     pool = filled(first, second)
     assert [pool.take(1.0), pool.take(1.0), pool.take(1.0)] == [second, first, None]
+
+
+def test_idle_ones_have_no_deadline() -> None:
+    one = conn()
+    filled(one)
+    assert one.channel.deadline == math.inf
 
 
 def test_uses_are_counted() -> None:

@@ -323,3 +323,58 @@ def test_whoever_is_ready_may_be(states: list[tuple[int, str]], threshold: int) 
             all_of = [one for one in enabled if one.tier == tier]
             up = [one for one in all_of if one.is_usable]
             assert not up or len(up) * 100 < threshold * len(all_of) or threshold == 0
+
+
+@given(
+    st.lists(st.integers(0, 2), min_size=1, max_size=4),
+    st.lists(st.tuples(st.sampled_from("crksdub"), st.integers(0, 9)), max_size=40),
+)
+def test_no_place_is_ever_lost(limits: list[int], events: list[tuple[str, int]]) -> None:
+    """Callers come, leave, are killed; nodes go down, drain, come back: what is taken is what somebody holds."""
+    nodes = [node(str(number), max_conns=limit) for number, limit in enumerate(limits)]
+    one = roster(*nodes, queue_size=5, queue_timeout=60.0, panic_threshold=1)
+    held: list[Any] = []
+    tasks: list[Any] = []
+
+    def call() -> None:
+        held.append(one.choose(Asker()))
+
+    for event, number in events:
+        some = nodes[number % len(nodes)]
+        if event == "c":
+            tasks.append(spawned(_quietly, call))
+        elif event == "r" and held:
+            one.release(held.pop(number % len(held)))
+        elif event == "k" and tasks:
+            tasks[number % len(tasks)].kill(block=False)
+        elif event == "s":
+            some.sick["x"] = "y"
+            one.refresh()
+        elif event == "d":
+            some.order = "draining"
+            one.refresh()
+        elif event == "u":
+            some.sick.clear()
+            some.order = "up"
+            one.refresh()
+        if number > 4:
+            gevent.sleep(0)
+    gevent.sleep(0)
+    for some in nodes:
+        assert some.in_flight == sum(1 for other in held if other is some)
+        assert some.in_flight <= some.limit
+    for waiting in one.queue:
+        assert one.find(waiting) is None  # who waits has a reason
+    while held:
+        one.release(held.pop())
+        gevent.sleep(0)
+    one.close("the test is over")
+    gevent.joinall(tasks, timeout=5, raise_error=True)
+    assert [some.in_flight for some in nodes] == [0] * len(nodes)
+
+
+def _quietly(function: Any) -> None:
+    try:
+        function()
+    except NoNodeAvailable:
+        pass
