@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hemi.component import Component
 
 
@@ -20,6 +22,15 @@ class Server(Component, kind="servers"):
     def addresses(self) -> list[str]:
         """The addresses as they were bound, from `prepare` on."""
         return []
+
+    def explain(
+        self, method: str, url: str, fields: list[tuple[str, str]], source: str
+    ) -> dict[str, Any] | None:
+        """What a request would meet here, without serving it: plain data for operators.
+
+        `source` is the client's address. None when this server does not get such requests.
+        """
+        return None
 
     def urls(self) -> list[str]:
         """The addresses as one may type them into a client."""

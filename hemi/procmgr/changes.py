@@ -293,6 +293,7 @@ def upgrade(leader: Leader) -> Steps:
         if not done:
             leader.changing = ""
     leader.handed_over = True
+    leader.cmdui.release()
     leader.loop.spawn(leave(leader, graceful=True))
     return {"leader": heir.pid}
 

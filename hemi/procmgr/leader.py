@@ -17,8 +17,15 @@ from collections.abc import Callable
 from typing import Any
 
 from hemi.errors import EnvError, HemiError
-from hemi.procmgr import changes, commands, heir, offspring
+from hemi.procmgr import (
+    changes,
+    commands,
+    controls,  # noqa: F401  it registers commands
+    heir,
+    offspring,
+)
 from hemi.procmgr.child import Child
+from hemi.procmgr.cmdui import CmdUI
 from hemi.procmgr.crew import Crew
 from hemi.procmgr.daemon import PidFile, Starter, detach, redirect
 from hemi.procmgr.heir import Heir, Heritage
@@ -70,6 +77,7 @@ class Leader:
         self.pid_file: PidFile | None = None
         self.reopen_output: Callable[[], None] = lambda: None
         self.started = time.monotonic()
+        self.cmdui = CmdUI(self)
         self.state = "starting"
         self.changing = ""
         """The change that is going on, "" when none is."""
@@ -100,6 +108,8 @@ class Leader:
         finally:
             self._close()
         return self._code
+            if not self.heritage:
+                self.cmdui.open()
 
     def finish(self, code: int) -> None:
         """Ends the loop; everything was stopped already."""
@@ -134,7 +144,9 @@ class Leader:
         if self.pid_file is not None and self.heritage:
             self.pid_file.take(successor=True)
         self.state = "serving"
-        self.heritage.accept()
+        if self.heritage:
+            self.heritage.accept()
+            self.cmdui.take_over()
         self.tell_state()
         if self.starter is not None:
             self.starter.report(0)
@@ -187,6 +199,7 @@ class Leader:
 
     # Signals
 
+        self.cmdui.close()  # last: for operators it is the sign that all is over
     def _hear_signals(self) -> None:
         for signum, call in {
             signal.SIGCHLD: self.crew.reap,

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable
 
 from hemi.errors import EXIT_CRASH, EXIT_STOP, ConfigError, HemiError
+from hemi.procmgr.ctl import control, is_control
 from hemi.procmgr.options import Options, make_dirs, parse, usage
 from hemi.procmgr.program import GOROX, Program
 
@@ -35,7 +36,10 @@ def main(program: Program, argv: list[str] | None = None, *, top_dir: str | None
     if not faulthandler.is_enabled():
         faulthandler.enable()
     try:
-        options = parse(program, sys.argv[1:] if argv is None else argv, top_dir)
+        argv = sys.argv[1:] if argv is None else argv
+        if argv and is_control(argv[0]):
+            return control(argv, top_dir, program.name)
+        options = parse(program, argv, top_dir)
         return _ACTIONS[options.action](program, options)
     except HemiError as error:
         return _fail(program, error)

@@ -8,11 +8,14 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from hemi.errors import EnvError, UsageError
+from hemi.procmgr.actions import ACTIONS as CONTROL_ACTIONS
 from hemi.procmgr.program import Program
+from hemi.procmgr.target import parse_target
 
 __all__ = ["ACTIONS", "OPTIONS", "Option", "Options", "make_dirs", "parse", "usage"]
 
@@ -69,6 +72,13 @@ OPTIONS: dict[str, Option] = {
             "where the leader's process id is written (a daemon: {name}.pid in var-dir)",
             ("serve",),
         ),
+        Option(
+            "cmdui",
+            "ADDR",
+            "where goroxctl reaches the leader: HOST:PORT, a path, or off (default: 127.0.0.1:9527)",
+            ("serve",),
+        ),
+        Option("webui", "ADDR", "where the web interface listens: off, there is none yet", ("serve",)),
         Option("umask", "MODE", "which rights new files do not get, octal, such as 027", ("serve",)),
         Option("top-dir", "DIR", "what relative paths start at (default: {top_dir})", _RUN),
         Option("log-dir", "DIR", "where logs are written (default: data/log below the top directory)", _RUN),
@@ -108,6 +118,8 @@ class Options:
     stderr: str = ""
     pid_file: str = ""
     umask: int | None = None
+    cmdui: str = ""
+    """Empty: the usual address, or a free one when that is taken."""
     top_dir: str = ""
     log_dir: str = ""
     tmp_dir: str = ""
@@ -153,8 +165,15 @@ def _set_process(program: Program, options: Options, values: dict[str, str]) -> 
         if not re.fullmatch("[0-7]{1,4}", umask):
             raise UsageError(f"--umask must be octal, such as 027, not {umask!r}")
         options.umask = int(umask, 8)
+    options.cmdui = values.get("cmdui", "")
+    if options.cmdui not in ("", "off"):
+        parse_target(options.cmdui)
+    if values.get("webui", "off") != "off":
+        raise UsageError(
+            "--webui must be off: this version has no web interface; goroxctl does what it would"
+        )
     if options.single:
-        for name in ("workers", "user", "group", "daemon", "pid-file"):
+        for name in ("workers", "user", "group", "daemon", "pid-file", "cmdui"):
             if name in values:
                 raise UsageError(f"--{name} does not go with --single: there is no leader")
 
@@ -206,7 +225,10 @@ def _check_action(program: Program, options: Options) -> None:
     if action not in ACTIONS:
         if action.endswith((".yaml", ".yml")):
             raise UsageError(f'unknown action "{action}", did you mean --config {action}?')
-        raise UsageError(f'unknown action "{action}"{_suggest(action, ACTIONS)}; see: {program.name} help')
+        if action in CONTROL_ACTIONS:
+            raise UsageError(f"{action} must be the first word: {program.name} {action} [OPTION...]")
+        known = {**ACTIONS, **CONTROL_ACTIONS}
+        raise UsageError(f'unknown action "{action}"{_suggest(action, known)}; see: {program.name} help')
     if options.words and (action != "help" or len(options.words) > 1):
         raise UsageError(f'{action}: unexpected "{options.words[-1]}"; see: {program.name} help')
     for name in sorted(options.given):
@@ -222,10 +244,8 @@ def _debug_level(program: Program, value: str | None) -> int:
     return int(value)
 
 
-def _suggest(
-    word: str, known: dict[str, object] | dict[str, Option] | dict[str, tuple[str, str]], dashes: str = ""
-) -> str:
-    near = difflib.get_close_matches(word, known, 1)
+def _suggest(word: str, known: Iterable[str], dashes: str = "") -> str:
+    near = difflib.get_close_matches(word, list(known), 1)
     return f", did you mean {dashes}{near[0]}?" if near else ""
 
 
@@ -253,6 +273,13 @@ def usage(program: Program, top_dir: str | None = None) -> str:
         "",
         "actions:",
         *(_row(f"{action} {words}", doc) for action, (words, doc) in ACTIONS.items()),
+        "",
+        f"actions on a running instance; {program.name} ACTION --help tells their options:",
+        *(
+            _row(f"{action} {each.words}", each.doc)
+            for action, each in CONTROL_ACTIONS.items()
+            if action not in ACTIONS
+        ),
         "",
         "options (a value follows as the next word or behind =):",
     ]

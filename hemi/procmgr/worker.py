@@ -20,7 +20,9 @@ from gevent.lock import RLock
 
 import hemi.sockets
 from hemi.errors import EXIT_CRASH, EXIT_STOP, BugError, ConfigError, EnvError, HemiError
+from hemi.procmgr import profiles  # noqa: F401  it registers orders
 from hemi.procmgr.crew import Seat
+from hemi.procmgr.figures import Meters
 from hemi.procmgr.lifeline import Lifeline
 from hemi.procmgr.listening import key_text
 from hemi.procmgr.messages import Decoder, Message, MessageError, encode
@@ -51,6 +53,7 @@ class Worker:
         self.keeper = StageKeeper(self._build)
         self.watchdog = Watchdog(self.lifeline, self.figures)
         self.started = time.time()
+        self.meters = Meters()
         self._served_before = 0
         self._ended: AsyncResult[int] = AsyncResult()
         self._sending = RLock()
@@ -108,6 +111,7 @@ class Worker:
         """Takes over the count of a stage that has retired, and tells the leader which sockets are left."""
         self._served_before += sum(server.requests for server in servers_of(stage))
         self.send({"event": "keys", "keys": self.keys()})
+        self.meters.retire(stage)
 
     # What the leader is told
 
