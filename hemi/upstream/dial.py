@@ -73,6 +73,8 @@ def dial(
     `resolv` finds the addresses of names: a stage's `resolv`, or a `Resolver`. `server_name` is what the server's
     certificate must have, the address's host when it is "". `permit` may refuse an address that a name has, and
     what it saw is what is dialled (against server-side request forgery). Raises DialFailed, and OSError never.
+
+    Afterwards, the deadlines of the channel hold when a `Sweeper` looks after it: a backend's does after its own.
     """
     deadline = monotonic() + timeout
     targets = _targets(address, resolv, timeout, permit)
