@@ -73,11 +73,11 @@ class Leader:
         )
         self.crew.wanted = options.workers
         self.vitals = Vitals()
+        self.cmdui = CmdUI(self)
         self.starter: Starter | None = None
         self.pid_file: PidFile | None = None
         self.reopen_output: Callable[[], None] = lambda: None
         self.started = time.monotonic()
-        self.cmdui = CmdUI(self)
         self.state = "starting"
         self.changing = ""
         """The change that is going on, "" when none is."""
@@ -104,12 +104,12 @@ class Leader:
             self.loop.every(self.notify.interval, self.notify.ping)
         self.loop.spawn(self._boot(), self._booted)
         try:
+            if not self.heritage:
+                self.cmdui.open()
             self.loop.run()
         finally:
             self._close()
         return self._code
-            if not self.heritage:
-                self.cmdui.open()
 
     def finish(self, code: int) -> None:
         """Ends the loop; everything was stopped already."""
@@ -195,11 +195,11 @@ class Leader:
         self.listening.close(unlink=not self.handed_over)
         if self.pid_file is not None:
             self.pid_file.remove()
+        self.cmdui.close()  # last: for operators it is the sign that all is over
         self.loop.close()
 
     # Signals
 
-        self.cmdui.close()  # last: for operators it is the sign that all is over
     def _hear_signals(self) -> None:
         for signum, call in {
             signal.SIGCHLD: self.crew.reap,

@@ -109,9 +109,9 @@ class Worker:
 
     def note_end_of(self, stage: Stage) -> None:
         """Takes over the count of a stage that has retired, and tells the leader which sockets are left."""
+        self.meters.retire(stage)
         self._served_before += sum(server.requests for server in servers_of(stage))
         self.send({"event": "keys", "keys": self.keys()})
-        self.meters.retire(stage)
 
     # What the leader is told
 
