@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from hemi.binding import ListenOptions
 from hemi.component import prop
@@ -24,6 +24,7 @@ from hemi.tls import (
 )
 from hemi.tls import Site as TLSSite
 from hemi.values import Address, Duration, Mode, Network, Path, Ref, Size
+from hemi.web.explain import explain
 from hemi.web.fields import check_value
 from hemi.web.gate import Gate
 from hemi.web.h1.conn import KnownHead, KnownLine
@@ -232,6 +233,12 @@ class HTTPXServer(Server, sign="httpx_server"):
                     bound = bound.replace(wildcard, "localhost:")
                 urls.append(f"{scheme}://{bound.removesuffix(usual)}/")
         return urls
+
+    def explain(
+        self, method: str, url: str, fields: list[tuple[str, str]], source: str
+    ) -> dict[str, Any] | None:
+        """What a request would meet here: see `hemi.web.explain`."""
+        return explain(self, method, url, fields, source)
 
     def start(self) -> None:
         """Opens the gates; those of the stage before retire in favour of them, address by address."""
