@@ -99,3 +99,40 @@ def test_rewrite(path: str, status: int, expected: str | None, tmp_path: Path) -
             assert answer.content.decode() == expected
         elif expected is not None:
             assert answer.header("location") == expected
+
+
+PROXIED = """
+backends:
+  api: {type: http_backend, nodes: [{address: "unix:behind.sock"}]}
+webapps:
+  front:
+    hostnames: ["*"]
+    rules:
+      - handlets:
+          - access: {allow: 127.0.0.0/8}
+          - basic_auth: {users: {anna: "{PLAIN}gorox"}, allow_plain: true, hide: true}
+          - limit: {requests: 3/h, concurrent: 3, bandwidth: 100M}
+          - rewrite: {from: "^/old/(.*)", to: "/new/$1?from=$user"}
+          - http_proxy: {to_backend: api}
+servers:
+  main: {type: httpx_server, address: "127.0.0.1:0", webapps: [front]}
+"""
+BEHIND = """
+webapps:
+  app:
+    hostnames: ["*"]
+    rules: [{return_code: 200, return_text: "$uri $(header_authorization)."}]
+servers:
+  main: {type: httpx_server, address: "unix:behind.sock", webapps: [app]}
+"""
+
+
+def test_all_of_them_in_front_of_a_proxy(serve: Callable[[str], Served]) -> None:
+    serve(BEHIND)
+    front = serve(PROXIED)
+    assert front.get("/old/a").status == 401
+    for left in (2, 1, 0):
+        answer = front.get("/old/a%20b?x", PASSWORD)
+        assert answer.status == 200 and answer.content == b"/new/a%20b?from=anna ."
+        assert answer.header("ratelimit").startswith(f'"default";r={left};t=')
+    assert front.get("/old/a", PASSWORD).status == 429
