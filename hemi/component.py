@@ -280,6 +280,12 @@ class Component:
     def start(self) -> None:
         """Goes to work."""
 
+    def take_over(self, predecessor: Stage) -> None:
+        """Takes over what can go on from a stage that retires. Called when the whole new stage has started.
+
+        Until then the old one must be able to serve on as if nothing had happened.
+        """
+
     def stop(self, deadline: float) -> None:
         """Takes no new work, finishes the current until `deadline` (time.monotonic() seconds), releases
         everything.

@@ -121,6 +121,9 @@ class Stage(Component, kind="stages", nested=True, sign="stage"):
                 self._attempt(component, component.start)
         finally:
             self.predecessor = None
+        if predecessor is not None:
+            for component in self._walk():
+                component.take_over(predecessor)
 
     def stop(self, deadline: float) -> None:
         """Stops what was begun, kind by kind backwards. Errors are logged, and the rest stopped all the same.

@@ -36,6 +36,7 @@ from hemi.web.variables import LOG_SCOPE
 from hemi.web.webapp import Webapp
 
 if TYPE_CHECKING:
+    from hemi.stage import Stage
     from hemi.tls import TLSInfo
     from hemi.web.request import Request
     from hemi.web.response import Response
@@ -177,6 +178,8 @@ class HTTPXServer(Server, sign="httpx_server"):
         self.clock = self.stage.clock
         self.hosts = HostTable(self.webapps)
         self.sites: dict[bytes, Site] = {}
+        secure = self.forced_scheme == "https" if self.forced_scheme else self.tls
+        self.default_port = 443 if secure else 80
         self.known_heads: dict[bytes, KnownHead] = {}
         self.known_lines: dict[bytes, KnownLine] = {}
         self.known_answers: dict[tuple[int, str, int], bytes] = {}
@@ -191,7 +194,6 @@ class HTTPXServer(Server, sign="httpx_server"):
             self._prepare_tls()
         options = ListenOptions(self.backlog, self.uds_mode, self.uds_user, self.uds_group)
         for address in self.address:
-            self.default_port = address.port or (443 if self.tls else 80)
             self.gates.append(Gate(self, listen(address, options, self.name)))
 
     def _prepare_tls(self) -> None:
@@ -241,20 +243,18 @@ class HTTPXServer(Server, sign="httpx_server"):
         return explain(self, method, url, fields, source)
 
     def start(self) -> None:
-        """Opens the gates; those of the stage before retire in favour of them, address by address."""
-        older = [gate for server in self._older() for gate in server.gates]
+        """Opens the gates."""
         for gate in self.gates:
             gate.start()
-            for old in older:
-                if old.listener is gate.listener and _same_terms(old.server, self):
-                    old.retire(gate)
 
-    def _older(self) -> Iterator[HTTPXServer]:
-        predecessor = self.stage.predecessor
-        if predecessor is not None:
-            for server in predecessor.members.get("servers", {}).values():
-                if isinstance(server, HTTPXServer):
-                    yield server
+    def take_over(self, predecessor: Stage) -> None:
+        """Lets the gates of the stage before retire in favour of the new ones, address by address."""
+        for server in predecessor.members.get("servers", {}).values():
+            if isinstance(server, HTTPXServer) and _same_terms(server, self):
+                for gate in self.gates:
+                    for old in server.gates:
+                        if old.listener is gate.listener:
+                            old.retire(gate)
 
     def stop(self, deadline: float) -> None:
         """Closes the gates, gives the addresses back, waits for the connections until `deadline`, cuts the rest."""

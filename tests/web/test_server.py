@@ -227,3 +227,23 @@ def test_client_certificates_in_conditions(authority: Authority) -> None:
         with Client(dial(site.address, tls=context)) as client:
             client.request()
             assert client.answer().content == b"it is me"
+
+
+def test_a_stage_that_cannot_start_leaves_the_connections_where_they_are(tmp_path: Path) -> None:
+    def fail() -> None:
+        raise OSError("cannot go to work")
+
+    mapping = config()
+    mapping["servers"]["other"] = {"type": "httpx_server", "address": "127.0.0.3:0", "webapps": ["app"]}
+    with running(mapping, str(tmp_path)) as site, site.connect() as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.answer()
+        (conn,) = site.conns
+        new = load(mapping, str(tmp_path))
+        new.prepare()
+        new.members["servers"]["other"].start = fail  # type: ignore[method-assign]
+        with pytest.raises(EnvError):
+            new.start(site.stage)
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert client.answer().status == 200
+        assert conn.server is site.stage.members["servers"]["main"]
