@@ -393,6 +393,12 @@ def listening_keys() -> list[tuple[str, str]]:
 
 # Accepting
 
+turn: Callable[[], bool] | None = None
+"""Says whether to accept now, or to let another process go first that listens on the same socket."""
+
+YIELD = 0.001
+"""Seconds after which an acceptor that let others go first looks again."""
+
 ACCEPTS_PER_TURN = 64
 """How many connections are accepted before the others get their turn."""
 
@@ -427,6 +433,7 @@ class Acceptor:
         self._short = False
         self._watcher: Any = None
         self._timer: Any = None
+        self._yielding: Any = None
         self._limit = 0
 
     def start(self) -> None:
@@ -437,12 +444,16 @@ class Acceptor:
         loop = get_hub().loop
         self._watcher = loop.io(self.listener.sock.fileno(), READ)
         self._timer = loop.timer(RETRY_INTERVAL, RETRY_INTERVAL)
+        self._yielding = loop.timer(YIELD, YIELD)
         self._watcher.start(self._accept)
 
     def _accept(self) -> None:
         listening = self.listener.sock
         family, kind, proto = listening.family, listening.type, listening.proto
         for _ in range(ACCEPTS_PER_TURN):
+            if turn is not None and not turn():
+                self._give_way()
+                return
             if self.is_full():
                 self.pause("as many connections as may be are open")
                 return
@@ -462,6 +473,18 @@ class Acceptor:
             if fd >= self._limit:
                 self.pause(f"descriptor {fd} of {self._limit + RESERVED_FILES} is in use")
                 return
+
+    def _give_way(self) -> None:
+        """Looks away for a moment. Not `paused`: nothing is short."""
+        if self._watcher is not None:
+            self._watcher.stop()
+            self._yielding.again(self._watch)
+
+    def _watch(self) -> None:
+        if self._watcher is not None:
+            self._yielding.stop()
+            if not self.paused:
+                self._watcher.start(self._accept)
 
     def pause(self, reason: str) -> None:
         """Stops accepting until the shortage is over, looked at ten times a second; says why, once a shortage."""
@@ -493,4 +516,5 @@ class Acceptor:
         if self._watcher is not None:
             self._watcher.close()
             self._timer.close()
-            self._watcher = self._timer = None
+            self._yielding.close()
+            self._watcher = self._timer = self._yielding = None

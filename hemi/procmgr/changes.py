@@ -115,12 +115,7 @@ def _prepare_all(leader: Leader, children: list[Child]) -> Steps:
 
 
 def _rollback_all(leader: Leader, children: list[Child]) -> Steps:
-    results = yield from leader.ask_all(
-        "rollback", children=[child for child in children if child.state == "ready"]
-    )
-    for child, result in zip([c for c in children if c.state == "ready"], results, strict=False):
-        if "keys" in result:
-            child.keys = set(result["keys"])
+    yield from leader.ask_all("rollback", children=[child for child in children if child.state == "ready"])
     leader.crew.release_unused()
 
 
@@ -128,10 +123,10 @@ def _commit_all(leader: Leader, children: list[Child]) -> Steps:
     """Has all workers swap. One that fails now is replaced: a new process begins with the new configuration."""
     committing = [child for child in children if child.state == "ready"]
     results = yield from leader.ask_all("commit", children=committing)
-    for child, result in zip(committing, results, strict=True):
-        if "error" not in result:
-            child.keys = set(result.get("keys", ()))
-        elif child.state == "ready":
+    by_pid = {child.pid: child for child in committing}
+    for result in results:
+        child = by_pid[result["pid"]]
+        if "error" in result and child.state == "ready":
             leader.log.error(
                 f"reload: worker {child.number} cannot commit and is replaced: {result['error']}"
             )

@@ -61,6 +61,8 @@ class Child:
         self.since = time.monotonic()
         """When the state began."""
         self.pid = 0
+        self.slot = -1
+        """Its place on the board (see `hemi.procmgr.board`)."""
         self.forks = 0
         """How many processes it has had."""
         self.failures = 0

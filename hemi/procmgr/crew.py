@@ -21,6 +21,7 @@ from typing import Any
 
 from hemi.binding import ListenOptions, Target
 from hemi.procmgr.admconn import AdmConn, Door
+from hemi.procmgr.board import Board
 from hemi.procmgr.child import Child, backoff, describe_exit
 from hemi.procmgr.framedconn import FramedConn
 from hemi.procmgr.listening import Listening, key_text
@@ -46,7 +47,8 @@ class Seat:
     """What a worker gets to know by the fork."""
 
     number: int
-    workers: int
+    slot: int
+    """Its place on the board."""
     key: str
     door: tuple[str, int]
     lifeline: int = -1
@@ -68,7 +70,13 @@ class Crew:
     """The workers. `become(seat)` turns a forked child into a worker and never returns."""
 
     def __init__(
-        self, loop: Loop, log: Log, listening: Listening, stock: Stock, become: Callable[[Seat], None]
+        self,
+        loop: Loop,
+        log: Log,
+        listening: Listening,
+        board: Board,
+        stock: Stock,
+        become: Callable[[Seat], None],
     ) -> None:
         self.loop = loop
         self.log = log
@@ -87,6 +95,7 @@ class Crew:
         self.door = Door(loop, self._welcome, log.warning)
         self.restarts = 0
         self.stock = stock
+        self.board = board
         self._lifelines: dict[Child, Lifeline] = {}
         self._candidates: set[Child] = set()
         self._successors: dict[Child, Child] = {}
@@ -153,7 +162,8 @@ class Crew:
         self.stop(child, "not needed")
 
     def _launch(self, child: Child) -> None:
-        seat = Seat(child.number, self.wanted, secrets.token_urlsafe(24), self.door.address)
+        child.slot = self.board.take({each.slot for each in self.alive()})
+        seat = Seat(child.number, child.slot, secrets.token_urlsafe(24), self.door.address)
         try:
             pid, ours = self.stock.take_worker(seat) or self._fork(seat)
         except OSError as error:
@@ -240,7 +250,11 @@ class Crew:
 
     def release_unused(self) -> None:
         """Closes listening sockets that no stage names any more; only while no worker is on its way in."""
-        if self.ready() and not self.leaving and all(c.state != "starting" for c in self.children):
+        if (
+            self.ready()
+            and not self.leaving
+            and not any(child.state == "starting" or child.may_listen for child in self.children)
+        ):
             self.listening.release(key for child in self.alive() for key in child.keys)
 
     def _hear(self, child: Child, line: Lifeline) -> None:
@@ -373,6 +387,7 @@ class Crew:
             del self._lifelines[child]
             self.loop.unwatch(line.sock)
             line.sock.close()
+        self.board.clear(child.slot)
         conn, child.conn = child.conn, None
         if conn is not None:
             conn.drain()

@@ -24,6 +24,7 @@ from hemi.procmgr import (
     heir,
     offspring,
 )
+from hemi.procmgr.board import Board
 from hemi.procmgr.child import Child
 from hemi.procmgr.cmdui import CmdUI
 from hemi.procmgr.crew import Crew
@@ -60,16 +61,20 @@ class Leader:
         self.log = Log(debug=options.debug)
         self.loop = Loop(self.log.error)
         self.listening = Listening(self.log.info)
+        self.board = Board()
         self.stock = Stock(
             self.loop,
-            lambda lifeline: offspring.become_spare(self.loop, program, options, identity, lifeline),
+            lambda lifeline: offspring.become_spare(
+                self.loop, program, options, identity, self.board, lifeline
+            ),
         )
         self.crew = Crew(
             self.loop,
             self.log,
             self.listening,
+            self.board,
             self.stock,
-            lambda seat: offspring.become_worker(self.loop, program, options, identity, seat),
+            lambda seat: offspring.become_worker(self.loop, program, options, identity, self.board, seat),
         )
         self.crew.wanted = options.workers
         self.vitals = Vitals()

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from typing import NoReturn
 
 from hemi.errors import EXIT_CRASH, ConfigError, HemiError
+from hemi.procmgr.board import Board
 from hemi.procmgr.crew import Seat
 from hemi.procmgr.loop import Loop
 from hemi.procmgr.options import Options
@@ -43,7 +44,7 @@ def shed(loop: Loop, keep: Iterable[int]) -> None:
 
 
 def become_worker(
-    loop: Loop, program: Program, options: Options, identity: Identity | None, seat: Seat
+    loop: Loop, program: Program, options: Options, identity: Identity | None, board: Board, seat: Seat
 ) -> NoReturn:
     """Runs a worker, and ends the process with its exit code."""
     code = EXIT_CRASH
@@ -53,7 +54,7 @@ def become_worker(
         shed(loop, [seat.lifeline, *seat.inherited.values()])
         drop(identity)
         patch()
-        code = _work(program, options, seat)
+        code = _work(program, options, board, seat)
     except HemiError as error:
         print(f"{program.name}: {error}", file=sys.stderr)
         code = error.exit_code
@@ -78,7 +79,7 @@ def become_check(
 
 
 def become_spare(
-    loop: Loop, program: Program, options: Options, identity: Identity | None, lifeline: int
+    loop: Loop, program: Program, options: Options, identity: Identity | None, board: Board, lifeline: int
 ) -> NoReturn:
     """Imports the engine, waits for what to become, and becomes that."""
     code = EXIT_CRASH
@@ -100,7 +101,7 @@ def become_spare(
             seat.lifeline = lifeline
             host, port = seat.door  # JSON made a list of the pair
             seat.door = (host, port)
-            code = _work(program, options, seat)
+            code = _work(program, options, board, seat)
     except HemiError as error:
         print(f"{program.name}: {error}", file=sys.stderr)
         code = error.exit_code
@@ -109,10 +110,10 @@ def become_spare(
     _leave(code)
 
 
-def _work(program: Program, options: Options, seat: Seat) -> int:
+def _work(program: Program, options: Options, board: Board, seat: Seat) -> int:
     from hemi.procmgr.worker import run
 
-    return run(program, options, seat)
+    return run(program, options, board, seat)
 
 
 def _check(program: Program, options: Options, writer: int) -> None:

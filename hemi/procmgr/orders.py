@@ -51,7 +51,8 @@ def order(name: str) -> Callable[[Order], Order]:
 def prepare(worker: Worker, args: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """First half of a reload: makes a stage of the configuration as it is now, ready to start; changes nothing."""
     stage = worker.keeper.prepare_next()
-    return {"settings": settings_of(stage), "keys": worker.keys()}
+    worker.tell_keys()
+    return {"settings": settings_of(stage)}
 
 
 @order("commit")
@@ -61,14 +62,16 @@ def commit(worker: Worker, args: dict[str, Any], progress: Progress) -> dict[str
     stage = worker.keeper.current
     assert stage is not None
     worker.note_stage(stage)
-    return {"stage": stage.id, "keys": worker.keys()}
+    worker.tell_keys()
+    return {"stage": stage.id}
 
 
 @order("rollback")
 def rollback(worker: Worker, args: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """Takes the first half of a reload back."""
     worker.keeper.drop_next()
-    return {"keys": worker.keys()}
+    worker.tell_keys()
+    return {}
 
 
 @order("reopen")

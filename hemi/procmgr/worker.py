@@ -21,6 +21,7 @@ from gevent.lock import RLock
 import hemi.sockets
 from hemi.errors import EXIT_CRASH, EXIT_STOP, BugError, ConfigError, EnvError, HemiError
 from hemi.procmgr import profiles  # noqa: F401  it registers orders
+from hemi.procmgr.board import Board, Turn
 from hemi.procmgr.crew import Seat
 from hemi.procmgr.figures import Meters
 from hemi.procmgr.lifeline import Lifeline
@@ -45,7 +46,7 @@ ORPHAN_DRAIN = 1.0
 class Worker:
     """The worker process. `serve` returns its exit code."""
 
-    def __init__(self, program: Program, options: Options, seat: Seat) -> None:
+    def __init__(self, program: Program, options: Options, board: Board, seat: Seat) -> None:
         self.program = program
         self.options = options
         self.seat = seat
@@ -58,7 +59,9 @@ class Worker:
         self._ended: AsyncResult[int] = AsyncResult()
         self._sending = RLock()
         self._sock: Any = None
+        self.turn = Turn(board, seat.slot, self.conns)
         hemi.sockets.provider = self._provide
+        hemi.sockets.turn = self.turn
 
     def __repr__(self) -> str:
         return f"<Worker {self.seat.number} {self.keeper!r}>"
@@ -79,6 +82,7 @@ class Worker:
         stage = self.keeper.current
         assert stage is not None
         self.note_stage(stage)
+        self.turn.open = True
         self.watchdog.beat()
         self.send(
             {"event": "ready", "lines": addresses(stage), "keys": self.keys(), "settings": settings_of(stage)}
@@ -111,6 +115,10 @@ class Worker:
         """Takes over the count of a stage that has retired, and tells the leader which sockets are left."""
         self.meters.retire(stage)
         self._served_before += sum(server.requests for server in servers_of(stage))
+        self.tell_keys()
+
+    def tell_keys(self) -> None:
+        """Tells the leader which sockets the stages name now."""
         self.send({"event": "keys", "keys": self.keys()})
 
     # What the leader is told
@@ -124,11 +132,16 @@ class Worker:
         current = [self.keeper.current] if self.keeper.current is not None else []
         return [*current, *self.keeper.draining]
 
+    def conns(self) -> int:
+        """How many connections are open."""
+        return sum(server.conns for stage in self.stages() for server in servers_of(stage))
+
     def figures(self) -> dict[str, Any]:
         """Numbers about this worker, cheap to make: they go to the leader every second."""
+        self.turn.note()
         servers = [server for stage in self.stages() for server in servers_of(stage)]
         return {
-            "conns": sum(server.conns for server in servers),
+            "conns": self.conns(),
             "requests": self._served_before + sum(server.requests for server in servers),
             "stages": len(self.stages()),
             "reloads": self.keeper.reloads,
@@ -218,6 +231,7 @@ class Worker:
 
     def end(self, seconds: float, code: int) -> None:
         """Stops all stages within so many seconds, and ends with the code. A later call can only hurry it."""
+        self.turn.close()
         try:
             self.keeper.stop(time.monotonic() + seconds)
         finally:
@@ -229,10 +243,10 @@ def servers_of(stage: Stage) -> list[Server]:
     return [server for server in stage.members["servers"].values() if isinstance(server, Server)]
 
 
-def run(program: Program, options: Options, seat: Seat) -> int:
+def run(program: Program, options: Options, board: Board, seat: Seat) -> int:
     """The worker's life; returns its exit code."""
     try:
-        return Worker(program, options, seat).serve()
+        return Worker(program, options, board, seat).serve()
     except HemiError as error:
         print(f"{program.name}: worker {seat.number}: {error}", file=sys.stderr)
         return error.exit_code
