@@ -76,8 +76,7 @@ def _draw(box: _Box, boxes: list[str], start: float, depth: int, total: int, uni
     inner = WIDTH - 2 * MARGIN
     x, w, y = MARGIN + start * inner, max(share * inner - 0.5, 0.3), TOP + depth * ROW
     name = escape(box.name, quote=True)
-    letters = int((w - 6) / LETTER)
-    text = box.name if len(box.name) <= letters else box.name[: letters - 1] + "…" if letters > 3 else ""
+    text = _fit(box.name, int((w - 6) / LETTER))
     boxes.append(
         f'<g class="b" data-n="{name}" data-s="{start:.6f}" data-w="{share:.6f}">'
         f"<title>{name}\n{box.count} {unit}, {share:.2%}</title>"
@@ -90,6 +89,15 @@ def _draw(box: _Box, boxes: list[str], start: float, depth: int, total: int, uni
             deepest = max(deepest, _draw(callee, boxes, start, depth + 1, total, unit))
         start += callee.count / total
     return deepest
+
+
+def _fit(name: str, letters: int) -> str:
+    """As much of a dotted name as fits: its end tells more than its beginning."""
+    while len(name) > letters and "." in name:
+        name = name.partition(".")[2]
+    if len(name) <= letters:
+        return name
+    return name[: letters - 1] + "…" if letters > 3 else ""
 
 
 def _colour(name: str) -> str:
@@ -145,6 +153,7 @@ text {{ font: 11px ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans M
       r.setAttribute("x", margin + x * inner);
       r.setAttribute("width", px);
       t.setAttribute("x", margin + x * inner + 4);
+      while (n.length > fit && n.indexOf(".") >= 0) n = n.slice(n.indexOf(".") + 1);
       t.textContent = n.length <= fit ? n : fit > 3 ? n.slice(0, fit - 1) + "…" : "";
     }});
   }}

@@ -269,7 +269,7 @@ class CmdUI:
     def _locate(self, wanted: str) -> Target:
         target = parse_target(wanted)
         if isinstance(target, str):
-            return os.path.join(self.leader.options.top_dir, target)
+            return os.path.normpath(os.path.join(self.leader.options.top_dir, target))
         return target
 
     def _bind(self, target: Target) -> None:

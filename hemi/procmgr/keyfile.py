@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hmac
 import os
-import secrets
 import stat
 
 from hemi.errors import EnvError
@@ -36,7 +35,7 @@ def make_key(path: str) -> str:
             return key
     except EnvError:
         pass
-    key = secrets.token_hex(KEY_SIZE // 2)
+    key = os.urandom(KEY_SIZE // 2).hex()
     try:
         write_whole(path, key + "\n", 0o600)
     except OSError as error:
@@ -85,7 +84,7 @@ def write_whole(path: str, text: str, mode: int) -> None:
 
 def nonce() -> str:
     """A number that nobody can guess, and that is used once."""
-    return secrets.token_hex(16)
+    return os.urandom(16).hex()
 
 
 def prove(key: str, side: str, operator_nonce: str, leader_nonce: str) -> str:
