@@ -79,10 +79,10 @@ def test_progress_comes_before_the_answer_and_others_are_served_meanwhile(leader
 
 def test_what_cannot_be_done_is_one_line_and_details(leader: Leader) -> None:
     with leader.connect() as client:
-        with pytest.raises(Refused, match="^it cannot be$") as caught:
+        with pytest.raises(Refused, match=r"^it cannot be$") as caught:
             client.call("fail")
         assert caught.value.details == ["because", "of this"]
-        with pytest.raises(Refused, match='^there is no action "slwo", did you mean slow\\?$'):
+        with pytest.raises(Refused, match=r'^there is no action "slwo", did you mean slow\?$'):
             client.call("slwo")
         with pytest.raises(Refused, match="break failed, a bug"):
             client.call("break")
