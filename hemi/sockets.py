@@ -359,9 +359,9 @@ def _bound_to(sock: RawSocket) -> str:
 
 _listeners: dict[tuple[str, str], Listener] = {}
 
-Provider = Callable[[tuple[str, str], Target, ListenOptions], RawSocket]
+Provider = Callable[[tuple[str, str], Target, ListenOptions, str], RawSocket]
 provider: Provider | None = None
-"""Gives the listening socket for a key instead of binding one here: in a worker, whose leader owns the sockets."""
+"""Gives the listening socket for a key (and an owner) instead of binding one here: in a worker, whose leader owns the sockets."""
 
 
 def listen(address: Addr, options: ListenOptions, owner: str) -> Listener:
@@ -374,7 +374,7 @@ def listen(address: Addr, options: ListenOptions, owner: str) -> Listener:
     if listener is None:
         try:
             target = resolve(address.host, address.port, address.path)
-            sock = bind(target, options) if provider is None else provider(key, target, options)
+            sock = bind(target, options) if provider is None else provider(key, target, options, owner)
         except OSError as error:
             raise EnvError(f"cannot listen on {address}: {error.strerror or error}") from error
         listener = _listeners.get(key)  # a provider waits: another greenlet may have been faster

@@ -99,7 +99,10 @@ class PidFile:
             raise EnvError(f"{self.path}: process {other} is running already")
         temporary = f"{self.path}.{os.getpid()}"
         try:
-            file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+            _unlink(temporary)
+            # The folder may be writable for the workers' user: no link of theirs is followed.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            file = os.open(temporary, flags, 0o644)
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.write(file, f"{os.getpid()}\n".encode())
             os.rename(temporary, self.path)
@@ -134,3 +137,10 @@ class PidFile:
             pass
         os.close(self._file)
         self._file = -1
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass

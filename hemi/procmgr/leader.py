@@ -35,7 +35,7 @@ from hemi.procmgr.log import Log
 from hemi.procmgr.loop import CommandError, Loop, Steps, until
 from hemi.procmgr.notify import Notify, passed_sockets
 from hemi.procmgr.options import Options
-from hemi.procmgr.privileges import Identity, check_root, find
+from hemi.procmgr.privileges import Identity, check_root, find, hand_over
 from hemi.procmgr.program import Program
 from hemi.procmgr.stock import Stock
 from hemi.procmgr.vitals import Vitals
@@ -349,6 +349,8 @@ def lead(program: Program, options: Options) -> int:
     identity = find(options.user, options.group)
     allowed = options.allow_root or bool(os.environ.get("GOROX_ALLOW_ROOT"))
     warning = check_root(identity, allowed)
+    made = [path for path in (options.log_dir, options.tmp_dir, options.var_dir) if os.path.isdir(path)]
+    hand_over(identity, made)
     if options.umask is not None:
         os.umask(options.umask)
     upgraded = heir.VARIABLE in os.environ

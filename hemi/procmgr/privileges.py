@@ -9,11 +9,12 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from hemi.errors import EnvError, UsageError
 
-__all__ = ["Identity", "check_root", "drop", "find"]
+__all__ = ["Identity", "check_root", "drop", "find", "hand_over"]
 
 
 class Identity(NamedTuple):
@@ -70,6 +71,18 @@ def check_root(identity: Identity | None, allowed: bool) -> str:
             "the workers would run as root: name a user (--user NAME), or say that it is meant (--allow-root)"
         )
     return "the workers run as root: whoever breaks into one has the machine (--user NAME gives them another user)"
+
+
+def hand_over(identity: Identity | None, directories: Iterable[str]) -> None:
+    """Gives directories to whom the workers run as, where they are empty and root's: we have just made them."""
+    if identity is None or os.geteuid() != 0:
+        return
+    for directory in directories:
+        try:
+            if os.lstat(directory).st_uid == 0 and not os.listdir(directory):
+                os.chown(directory, identity.uid, identity.gid, follow_symlinks=False)
+        except OSError as error:
+            raise EnvError(f"cannot give {directory} to the workers' user: {error.strerror}") from error
 
 
 def drop(identity: Identity | None) -> None:

@@ -60,7 +60,7 @@ class Worker:
         self._sending = RLock()
         self._sock: Any = None
         self.turn = Turn(board, seat.slot, self.conns)
-        hemi.sockets.provider = self._provide
+        hemi.sockets.provider = self.lifeline.take
         hemi.sockets.turn = self.turn
 
     def __repr__(self) -> str:
@@ -102,9 +102,6 @@ class Worker:
         )
         self.send({"event": "unbootable", "code": error.exit_code, "problems": problems})
         return error.exit_code
-
-    def _provide(self, key: tuple[str, str], target: Any, options: Any) -> Any:
-        return self.lifeline.take(key, target, options)
 
     def note_stage(self, stage: Stage) -> None:
         """Has the watchdog follow the configuration that serves now."""
