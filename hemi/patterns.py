@@ -55,6 +55,16 @@ class Pattern:
             match = self._regexp.search(_clean(text))
         return None if match is None else (str(match[0]), *match.groups(""))
 
+    def end_of_first(self, text: str) -> int:
+        """Where the first group of the first match ends in `text`, or the match if there is no group; -1 without one."""
+        try:
+            match = self._regexp.search(text)
+        except UnicodeError:
+            match = self._regexp.search(_clean(text))  # as long as the text
+        if match is None:
+            return -1
+        return int(match.end(1) if self._regexp.groups else match.end())
+
     def sub(self, replacement: str, text: str) -> str:
         """Returns `text` with each match replaced; `\\1` in `replacement` is what the first group matched."""
         try:

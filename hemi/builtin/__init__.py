@@ -1,10 +1,12 @@
 """The components that come with Gorox. Importing this package registers them."""
 
+import hemi.builtin.backends.fcgi_backend
 import hemi.builtin.backends.http_backend
 import hemi.builtin.handlets.access
 import hemi.builtin.handlets.app
 import hemi.builtin.handlets.basic_auth
 import hemi.builtin.handlets.favicon
+import hemi.builtin.handlets.fcgi_proxy
 import hemi.builtin.handlets.host_checker
 import hemi.builtin.handlets.http_proxy
 import hemi.builtin.handlets.https_checker

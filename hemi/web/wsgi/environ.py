@@ -5,9 +5,8 @@ What does not change is in a dictionary made once; an environ is that one, the i
 - Text is "bytes as latin-1" (PEP 3333, "Unicode issues"): a path in UTF-8 is decoded as latin-1.
 - PATH_INFO is the path that the rules saw: decoded once and normalised, so that no check on it can be tricked. The
   target as it came is REQUEST_URI and RAW_URI.
-- Fields whose names have an underscore are dropped: X-User and X_User would both be HTTP_X_USER, and a proxy that
-  guards the one lets the other pass (as nginx and gunicorn do). So is Proxy: HTTP_PROXY is what CGI-minded libraries
-  take their proxy from ("httpoxy", CVE-2016-5385).
+- The variables that CGI programs have, too, and what is left out of them, are the business of
+  `hemi.web.cgi.variables`.
 """
 
 from __future__ import annotations
@@ -17,16 +16,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from hemi import __version__
+from hemi.web.cgi.variables import PROTOCOLS, add_fields, add_tls, as_latin1
 from hemi.web.wsgi.reply import FileWrapper
 
 if TYPE_CHECKING:
     from hemi.logger import ErrorLog
-    from hemi.tls import TLSInfo
     from hemi.web.request import Request
     from hemi.web.wsgi.input import Input, NoInput
-
-MAX_NAMES = 1024
-"""How many field names are remembered; clients may send any, so it must be bounded."""
 
 MAX_HEADS = 512
 """How many remembered heads are kept with their environ."""
@@ -46,22 +42,6 @@ _EVERY_TIME = (
     "wsgi.input",
     "wsgi.early_hints",
 )
-_PROTOCOLS = {10: "HTTP/1.0", 11: "HTTP/1.1", 20: "HTTP/2", 30: "HTTP/3"}
-_names: dict[bytes, str] = {
-    b"content-type": "CONTENT_TYPE",
-    b"content-length": "CONTENT_LENGTH",
-    b"proxy": "",
-}
-
-
-def variable_of(name: bytes) -> str:
-    """The variable of a field name, in lower case as it came; "" when there must be none."""
-    variable = _names.get(name)
-    if variable is None:
-        variable = "" if b"_" in name else "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
-        if len(_names) < MAX_NAMES:
-            _names[name] = variable
-    return variable
 
 
 class ErrorStream:
@@ -130,7 +110,7 @@ class EnvironMaker:
         environ["REQUEST_URI"] = environ["RAW_URI"] = req.target.decode("latin-1")
         environ["SERVER_NAME"] = req.hostname or "localhost"
         environ["SERVER_PORT"] = str(req.port)
-        environ["SERVER_PROTOCOL"] = _PROTOCOLS[req.version]
+        environ["SERVER_PROTOCOL"] = PROTOCOLS[req.version]
         environ["REMOTE_ADDR"] = req.src_host
         environ["REMOTE_PORT"] = str(req.src_port)
         environ["wsgi.url_scheme"] = req.scheme
@@ -154,36 +134,3 @@ class EnvironMaker:
         add_fields(environ, index)
         self._heads[id(index)] = known = (index, environ)
         return known
-
-
-def add_fields(environ: dict[str, Any], index: Mapping[bytes, bytes]) -> None:
-    """Adds the fields of a request under their variables."""
-    known = _names
-    for name, value in index.items():
-        variable = known.get(name)
-        if variable is None:
-            variable = variable_of(name)
-        if variable:
-            environ[variable] = value.decode("latin-1")
-
-
-def as_latin1(text: str) -> str:
-    """Text as PEP 3333 wants it: its UTF-8 bytes, each as the character of that number."""
-    return text.encode("utf-8", "surrogateescape").decode("latin-1")
-
-
-def add_tls(environ: dict[str, Any], info: TLSInfo) -> None:
-    """Adds what TLS agreed on, and the client's certificate, under the names that mod_ssl made known."""
-    environ["SSL_PROTOCOL"] = info.version
-    environ["SSL_CIPHER"] = info.cipher
-    environ["SSL_TLS_SNI"] = info.server_name
-    certificate = info.certificate
-    if certificate is None:
-        environ["SSL_CLIENT_VERIFY"] = "NONE"
-        return
-    environ["SSL_CLIENT_VERIFY"] = "SUCCESS"
-    environ["SSL_CLIENT_S_DN"] = as_latin1(certificate.subject)
-    environ["SSL_CLIENT_I_DN"] = as_latin1(certificate.issuer)
-    environ["SSL_CLIENT_M_SERIAL"] = certificate.serial
-    environ["SSL_CLIENT_FINGERPRINT"] = certificate.fingerprint
-    environ["SSL_CLIENT_CERT"] = certificate.pem

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from hemi.web.wsgi import environ as module
-from hemi.web.wsgi.environ import ErrorStream, add_tls, as_latin1, variable_of
+from hemi.web.cgi import variables as module
+from hemi.web.cgi.variables import add_tls, as_latin1, variable_of
+from hemi.web.wsgi.environ import ErrorStream
 
 
 @pytest.mark.parametrize(

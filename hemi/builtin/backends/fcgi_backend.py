@@ -1,0 +1,19 @@
+"""The backend `fcgi_backend`: servers that speak FastCGI, such as php-fpm."""
+
+from __future__ import annotations
+
+from hemi.component import prop
+from hemi.web.cgi.backend import CGIBackend
+
+__all__ = ["FCGIBackend"]
+
+
+class FCGIBackend(CGIBackend, sign="fcgi_backend"):
+    """A group of FastCGI servers, such as php-fpm."""
+
+    keep_conn: bool = prop(
+        False,
+        "Ask nodes to leave connections open for further requests. A process of php-fpm serves one connection at a "
+        "time: with idle connections to all of its processes, nobody else is served.",
+        inherit=False,
+    )
