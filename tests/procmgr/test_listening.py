@@ -1,0 +1,106 @@
+"""The sockets that a leader owns: bound once, handed on, given back."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from hemi.binding import ListenOptions, resolve
+from hemi.procmgr.listening import Listening, key_text
+
+OPTIONS = ListenOptions()
+
+
+@pytest.fixture
+def told() -> list[str]:
+    return []
+
+
+def port_of(sock: object) -> int:
+    return int(sock.getsockname()[1])  # type: ignore[attr-defined]
+
+
+def test_keys() -> None:
+    assert key_text((":80", "")) == ":80"
+    assert key_text(("127.0.0.1:0", "main")) == "127.0.0.1:0 of main"
+
+
+def test_one_socket_a_key(told: list[str]) -> None:
+    listening = Listening(told.append)
+    target = resolve("127.0.0.1", 0, "")
+    one = listening.get("a", "", target, OPTIONS)
+    assert listening.get("a", "", target, OPTIONS) is one
+    assert listening.get("b", "", target, OPTIONS) is not one
+    assert repr(listening) == "<Listening a b>"
+    listening.release(["a"])
+    assert list(listening.held) == ["a"]
+    assert told == ["b is given back"]
+    listening.close()
+    assert one.fileno() == -1
+
+
+def test_an_address_in_use(told: list[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(OSError, match="in use"):
+        Listening(told.append).get("a", "", resolve("127.0.0.1", port_of(other), ""), OPTIONS)
+
+
+def test_files_of_sockets(told: list[str], tmp_path: Path) -> None:
+    path = str(tmp_path / "sock")
+    listening = Listening(told.append)
+    listening.get("u", "", resolve("", 0, path), ListenOptions(uds_mode=0o600))
+    assert os.stat(path).st_mode & 0o777 == 0o600
+    listening.close(unlink=False)
+    assert os.path.exists(path)
+    listening = Listening(told.append)
+    listening.get("u", "", resolve("", 0, path), OPTIONS)  # the stale one is replaced
+    listening.close()
+    assert not os.path.exists(path)
+
+
+@pytest.mark.parametrize("by", ["address", "name"])
+def test_sockets_from_outside(told: list[str], by: str) -> None:
+    listening = Listening(told.append)
+    outer = socket.create_server(("127.0.0.1", 0))
+    port = port_of(outer)
+    listening.adopt(outer.detach(), "main")
+    wanted = resolve("127.0.0.1", port if by == "address" else 1, "")
+    sock = listening.get("x", "main" if by == "name" else "other", wanted, OPTIONS)
+    assert port_of(sock) == port
+    assert told == ["x comes from outside"]
+    assert not listening.adopted
+    listening.close()
+
+
+def test_uds_from_outside(told: list[str], tmp_path: Path) -> None:
+    path = str(tmp_path / "sock")
+    listening = Listening(told.append)
+    with socket.socket(socket.AF_UNIX) as outer:
+        outer.bind(path)
+        outer.listen()
+        listening.adopt(os.dup(outer.fileno()))
+    listening.get("x", "", resolve("", 0, path), OPTIONS)
+    listening.close()
+    assert os.path.exists(path)  # whoever made it removes it
+
+
+def test_what_does_not_listen_is_refused(told: list[str]) -> None:
+    with socket.socket() as idle, pytest.raises(OSError, match="does not listen"):
+        Listening(told.append).adopt(idle.fileno())
+
+
+def test_what_another_leader_takes_over(told: list[str], tmp_path: Path) -> None:
+    old, new = Listening(told.append), Listening(told.append)
+    path = str(tmp_path / "sock")
+    port = port_of(old.get("t", "", resolve("127.0.0.1", 0, ""), OPTIONS))
+    old.get("u", "", resolve("", 0, path), OPTIONS)
+    exported = [{**each, "fd": os.dup(each["fd"])} for each in old.export()]  # as exec does
+    new.restore(exported)
+    old.close(unlink=False)
+    assert port_of(new.held["t"].sock) == port
+    with socket.create_connection(("127.0.0.1", port), 5):
+        pass
+    new.close()
+    assert not os.path.exists(path)
