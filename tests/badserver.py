@@ -184,6 +184,12 @@ class _Reader:
         data, self.buffer = self.buffer[:at], self.buffer[at:]
         return data
 
+    def _line(self) -> bytes:
+        line = self._until(b"\r\n")
+        if line is None:
+            raise ConnectionAbortedError
+        return line
+
     def _exactly(self, size: int) -> bytes:
         while len(self.buffer) < size:
             if not self._more():
@@ -200,11 +206,11 @@ class _Reader:
             return seen
         size = seen.header("content-length")
         if seen.header("transfer-encoding"):
-            while size := int(self._until(b"\r\n") or b"0", 16):
+            while size := int(self._line(), 16):
                 seen.content += self._exactly(size)
                 self._exactly(2)
-            while (line := self._until(b"\r\n")) != b"\r\n":
-                seen.trailers += line or b""
+            while (line := self._line()) != b"\r\n":
+                seen.trailers += line
         elif size is not None:
             seen.content = self._exactly(int(size))
         seen.raw += seen.content
