@@ -8,6 +8,7 @@ interpreter's lock mostly where the main thread lets it go, at recv and send, an
 from __future__ import annotations
 
 import gc
+import linecache
 import os
 import resource
 import signal
@@ -202,7 +203,7 @@ def _resident() -> int:
 @order("thread")
 def thread(worker: Worker, args: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """Tells where every thread of the system is that runs Python, and names the others."""
-    main = get_original("threading", "main_thread")().ident
+    main = _thread_ident()  # orders are carried out where the hub is
     threads = [
         {
             "name": f"thread {ident}" if ident != main else "main thread",
@@ -237,7 +238,7 @@ def greenlets(worker: Worker, args: dict[str, Any], progress: Progress) -> dict[
             continue
         count += 1
         frame = each.gr_frame if each is not gevent.getcurrent() else sys._getframe()
-        stack = tuple(_stack(frame)) if frame is not None else ("not begun",)
+        stack = tuple(_stack(frame)) if frame is not None else ("(no frame of Python)",)
         groups.setdefault(stack, []).append(each)
     told = [
         {"count": len(members), "name": _name_of(members), "waits": _waits(members[0]), "stack": list(stack)}
@@ -262,8 +263,6 @@ _WAITS = {
     ("hemi.sockets", "recv"): "waits for bytes of its peer",
     ("gevent.hub", "sleep"): "sleeps",
     ("gevent.socket", "wait_read"): "waits for a descriptor to be readable",
-    ("gevent.event", "wait"): "waits for an event",
-    ("gevent.event", "get"): "waits for a result",
     ("gevent.threadpool", "apply"): "waits for a thread of the pool",
     ("gevent._socket3", "recv"): "waits for bytes of a socket",
     ("gevent._socket3", "accept"): "waits for connections",
@@ -274,13 +273,15 @@ _WAITS = {
 
 
 def _waits(each: Any) -> str:
+    """What a greenlet waits for; where that is in compiled code, as gevent's events are, the line that called it."""
     if each is gevent.getcurrent():
         return "makes this list"
     if isinstance(each, gevent.hub.Hub):
         return "waits for events, for all others"
     frame = each.gr_frame
     if frame is None:
-        return "is to begin" if not each.dead else "has ended"
+        return "waits to be switched to" if greenlet.greenlet.__bool__(each) else "is to begin"
+    line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
     for _ in range(12):
         if frame is None:
             break
@@ -288,7 +289,7 @@ def _waits(each: Any) -> str:
         if what:
             return what
         frame = frame.f_back
-    return "waits to be switched to"
+    return f"waits in: {line}" if line else "waits to be switched to"
 
 
 def _stack(frame: FrameType | None) -> list[str]:
