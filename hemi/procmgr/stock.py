@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Stock", "await_order"]
 
-DELAY = 1.0
+DELAY = 0.3
 """Seconds before the next one is made: what is going on now has the processor first."""
 
 
