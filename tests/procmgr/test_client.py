@@ -44,7 +44,7 @@ def welcome(sock: socket.socket) -> None:
 def test_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         target = f"127.0.0.1:{listener.getsockname()[1]}"
-    with pytest.raises(EnvError, match="nobody listens at .*: is gorox running"):
+    with pytest.raises(EnvError, match=r"nobody listens at .*: is gorox running"):
         Client.connect(target, KEY)
 
 
