@@ -62,7 +62,31 @@ def _fail(program: Program, error: HemiError) -> int:
     return error.exit_code
 
 
+_ABOUT_WORKERS = frozenset(
+    (
+        "allow-root",
+        "cmdui",
+        "daemon",
+        "group",
+        "no-spare",
+        "pid-file",
+        "stderr",
+        "stdout",
+        "umask",
+        "user",
+        "workers",
+    )
+)
+
+
 def _serve(program: Program, options: Options) -> int:
+    if not options.single and not options.given & _ABOUT_WORKERS and _is_root_by_chance():
+        # A leader's workers run as root only when that is said; to serve nothing at all would help nobody.
+        print(
+            f"{program.name}: root without --user NAME or --allow-root has no workers: serving as --single does",
+            file=sys.stderr,
+        )
+        options.single = True
     if options.single:
         _patch()
     if options.config is not None or program.embedded is None or _default_exists(program, options):
@@ -107,6 +131,10 @@ def _version(program: Program, options: Options) -> int:
 
     print(f"{program.name} {__version__} (Python {sys.version.split()[0]})")
     return 0
+
+
+def _is_root_by_chance() -> bool:
+    return os.geteuid() == 0 and not os.environ.get("GOROX_ALLOW_ROOT")
 
 
 def _default_exists(program: Program, options: Options) -> bool:

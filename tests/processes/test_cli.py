@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import psutil
 import pytest
 
 from hemi import __version__
-from tests.running import TOP_DIR, run
+from tests.running import TOP_DIR, GoroxProcess, run
 
 GOROX = str(TOP_DIR / "bin" / "gorox")
 
@@ -184,3 +185,19 @@ def test_a_crash_is_told_by_its_code(tmp_path: Path) -> None:
     )
     assert done.returncode in (11, 20, 22)
     assert "it broke" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be root by chance")
+def test_root_without_a_word_about_it_serves_without_workers(tmp_path: Path) -> None:
+    config = tmp_path / "site.yaml"
+    config.write_text(FINE)
+    command = [sys.executable, GOROX, "--config", str(config), "--top-dir", str(tmp_path)]
+    process = GoroxProcess(tmp_path, None, command=command, env={"GOROX_ALLOW_ROOT": ""})
+    try:
+        assert "root without --user NAME or --allow-root has no workers" in process.err.read_text()
+        assert psutil.Process(process.process.pid).children() == []
+    finally:
+        process.kill()
+    done = run([*command, "--workers", "2"], env={**os.environ, "GOROX_ALLOW_ROOT": ""})
+    assert done.returncode == 21
+    assert "the workers would run as root" in done.stderr
