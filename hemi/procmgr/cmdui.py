@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from hemi import __version__
 from hemi.errors import EnvError, UsageError
 from hemi.procmgr import keyfile
+from hemi.procmgr.actions import ACTIONS
 from hemi.procmgr.commands import COMMANDS
 from hemi.procmgr.framedconn import FramedConn
 from hemi.procmgr.loop import CommandError
@@ -118,6 +119,8 @@ class CmdConn:
             leader.run_command(name, args, lambda answer, error: self._log(name, error))
         else:
             self.state = "busy"
+            if name in ACTIONS and ACTIONS[name].group == "changes":
+                leader.log.info(f"cmdui: {name}")
             leader.run_command(
                 name, args, lambda answer, error: self._answer(name, answer, error), self._report
             )

@@ -42,22 +42,25 @@ def watch(client: Client, order: Order) -> int:
     count = number("--count", order.options.get("count", "0" if live else "1"), 0, 1 << 30)
     if not live:
         return _print_looks(client, order, interval, count)
+    last: list[str] = []
     sys.stdout.write(_BEGIN)
     try:
-        _redraw(client, interval, count)
+        _redraw(client, interval, count, last)
+    except KeyboardInterrupt:
+        pass
     finally:
-        sys.stdout.write(_END)
+        sys.stdout.write(_END + "".join(f"{text}\n" for text in last))  # what was seen last stays
         sys.stdout.flush()
     return 0
 
 
-def _redraw(client: Client, interval: float, count: int) -> None:
+def _redraw(client: Client, interval: float, count: int, last: list[str]) -> None:
     before, shown = client.call("top"), 0
     while not count or shown < count:
         time.sleep(interval)
         now = client.call("top")
-        text = draw(difference(before, now), painter_for(sys.stdout), *_room())
-        sys.stdout.write(_HOME + text)
+        last[:] = [draw(difference(before, now), painter_for(sys.stdout), *_room())]
+        sys.stdout.write(_HOME + last[0])
         sys.stdout.flush()
         before, shown = now, shown + 1
 
