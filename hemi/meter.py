@@ -1,11 +1,11 @@
 """Meters: the counts of exchanges that a component keeps, for operators.
 
-A meter is a plain list of integers, because it is written with every exchange (five slots, 0.25 µs, no calls into
+A meter is a plain list of integers, because it is written with every exchange (four slots, 0.5 µs, no calls into
 Python); this module says what stands where, and makes of it what people want to know. A component that counts has the
 attribute `meter`.
 
-Latencies are counted in buckets that double: bucket n holds those below 2**n µs. A percentile is estimated inside of its
-bucket, so it is off by a third or so; in return nothing is kept per exchange, and the meters of many workers add up.
+Latencies are counted in buckets that double: bucket n holds those below 2**n µs. A percentile is estimated inside of
+its bucket, so it is off by a third or so; in return nothing is kept per exchange, and meters of many workers add up.
 """
 
 from __future__ import annotations
@@ -13,12 +13,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-__all__ = ["BYTES", "IN_FLIGHT", "LATENCY", "Meter", "add", "describe", "new_meter", "percentile", "subtract"]
+__all__ = [
+    "BEGUN",
+    "BYTES",
+    "LATENCY",
+    "Meter",
+    "add",
+    "describe",
+    "in_flight",
+    "new_meter",
+    "percentile",
+    "requests",
+    "subtract",
+]
 
 Meter = list[int]
 
-IN_FLIGHT = 0
-"""How many exchanges have begun and not ended. Slots 1 to 9: how many have ended with a status of that hundred."""
+BEGUN = 0
+"""How many exchanges have begun. Slots 1 to 9: how many have ended with a status of that hundred."""
 
 BYTES = 10
 """Bytes of content that were sent."""
@@ -44,12 +56,17 @@ def add(meters: Iterable[Sequence[int]]) -> Meter:
 
 
 def subtract(later: Sequence[int], earlier: Sequence[int]) -> Meter:
-    """What was counted in between; in flight is as it is later. Where counting began anew, all of it counts."""
-    if any(a < b for a, b in zip(later[1:], earlier[1:], strict=False)):
+    """What ended in between, with what is in flight later. Where counting began anew, all of it counts."""
+    if any(a < b for a, b in zip(later, earlier, strict=True)):
         return list(later)
     rest = [a - b for a, b in zip(later, earlier, strict=True)]
-    rest[IN_FLIGHT] = later[IN_FLIGHT]
+    rest[BEGUN] = requests(rest) + in_flight(later)
     return rest
+
+
+def in_flight(meter: Sequence[int]) -> int:
+    """How many exchanges have begun and not ended."""
+    return meter[BEGUN] - requests(meter)
 
 
 def requests(meter: Sequence[int]) -> int:
@@ -76,7 +93,7 @@ def describe(meter: Sequence[int]) -> dict[str, Any]:
     """What operators see: plain data. Latencies in seconds."""
     return {
         "requests": requests(meter),
-        "in_flight": meter[IN_FLIGHT],
+        "in_flight": in_flight(meter),
         "status": {f"{hundred}xx": meter[hundred] for hundred in range(1, 6)},
         "bytes": meter[BYTES],
         "latency": {

@@ -13,6 +13,7 @@ def metered(*latencies: float, status: int = 200, size: int = 0) -> m.Meter:
     """A meter that has seen exchanges of these latencies, in seconds."""
     meter = m.new_meter()
     for latency in latencies:
+        meter[m.BEGUN] += 1
         meter[status // 100] += 1
         meter[m.BYTES] += size
         meter[m.LATENCY + int(latency * 1e6).bit_length()] += 1
@@ -53,10 +54,10 @@ def test_every_latency_has_a_bucket() -> None:
 def test_a_difference_is_what_came_in_between() -> None:
     earlier = metered(0.001)
     later = m.add([earlier, metered(0.1, 0.1)])
-    later[m.IN_FLIGHT] = 4
+    later[m.BEGUN] += 4
     between = m.subtract(later, earlier)
     assert m.requests(between) == 2
-    assert between[m.IN_FLIGHT] == 4
+    assert m.in_flight(between) == 4
     told = m.percentile(between, 0.5)
     assert told is not None
     assert 0.065 < told < 0.132

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from hemi.errors import EnvError, UsageError
-from hemi.meter import IN_FLIGHT, Meter, add
+from hemi.meter import BEGUN, Meter, add, requests
 from hemi.procmgr.orders import Progress, order
 from hemi.server import Server
 
@@ -30,7 +30,7 @@ class Meters:
         """Takes over the counts of a stage that has ended."""
         for name, meter in meters_of(stage).items():
             total = add([self._retired.get(name, []), meter])
-            total[IN_FLIGHT] = 0
+            total[BEGUN] = requests(total)  # what was cut at the end of the drain is not in flight
             self._retired[name] = total
 
     def collect(self, stages: list[Stage]) -> dict[str, Meter]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from greenlet import GreenletExit
 
-from hemi.meter import BYTES, IN_FLIGHT, LATENCY
+from hemi.meter import BEGUN, BYTES, LATENCY
 from hemi.web.errors import ClientGone, HTTPError
 from hemi.web.response import Response
 
@@ -32,7 +32,7 @@ def run(stream, server: HTTPXServer) -> None:  # type: ignore[no-untyped-def]  #
     request: Request = stream.request
     response = Response(request, stream)
     meter = (request.webapp or server).meter
-    meter[IN_FLIGHT] += 1
+    meter[BEGUN] += 1
     try:
         try:
             if stream.refusal is not None:
@@ -59,8 +59,7 @@ def run(stream, server: HTTPXServer) -> None:  # type: ignore[no-untyped-def]  #
         if request._form is not None:
             request.dispose()
     finally:
-        # Written out: 0.3 µs an exchange, a call for it would double that.
-        meter[IN_FLIGHT] -= 1
+        # Written out: 0.5 µs an exchange, of which the clock takes 0.15; a call would add 0.2.
         meter[response.status // 100] += 1
         meter[BYTES] += response.bytes_sent
         meter[LATENCY + int((monotonic() - request.started) * 1e6).bit_length()] += 1

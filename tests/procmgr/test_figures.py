@@ -15,7 +15,7 @@ from hemi.procmgr.orders import ORDERS
 
 def stage(count: int, in_flight: int = 0) -> Any:
     meter = m.new_meter()
-    meter[2], meter[m.IN_FLIGHT] = count, in_flight
+    meter[2], meter[m.BEGUN] = count, count + in_flight
     members = {"webapps": {"shop": SimpleNamespace(meter=meter)}, "loggers": {"log": SimpleNamespace()}}
     return SimpleNamespace(members=members, log=SimpleNamespace(level="info"))
 
@@ -58,16 +58,16 @@ def test_counts_outlive_their_stage() -> None:
     meters = Meters()
     old, new = stage(5, in_flight=1), stage(3, in_flight=2)
     assert m.requests(meters.collect([new, old])["webapps shop"]) == 8
-    assert meters.collect([new, old])["webapps shop"][m.IN_FLIGHT] == 3
+    assert m.in_flight(meters.collect([new, old])["webapps shop"]) == 3
     meters.retire(old)
     total = meters.collect([new])["webapps shop"]
     assert m.requests(total) == 8
-    assert total[m.IN_FLIGHT] == 2
+    assert m.in_flight(total) == 2
 
 
 def test_figures_are_short() -> None:
     told = ask(worker(stage(5)), "figures")
-    assert told == {"meters": {"webapps shop": [0, 0, 5]}, "conns": 3}
+    assert told == {"meters": {"webapps shop": [5, 0, 5]}, "conns": 3}
 
 
 def test_log_levels() -> None:

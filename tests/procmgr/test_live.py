@@ -14,7 +14,7 @@ def look(time: float, *workers: tuple[int, int, int]) -> dict[str, Any]:
     told = []
     for pid, good, bad in workers:
         meter = m.new_meter()
-        meter[m.IN_FLIGHT] = 1
+        meter[m.BEGUN] = good + bad + 1
         meter[2], meter[5] = good, bad
         meter[m.BYTES] = good * 100
         meter[m.LATENCY + 10] = good + bad
