@@ -87,7 +87,7 @@ class Seen:
 
 @dataclass
 class BadServer:
-    """The server. `requests` are those that were read, `conns` counts connections, `ended` those that the peer ended."""
+    """The server. `requests` are those that were read; `conns` counts connections, `ended` those that peers ended."""
 
     scripts: list[Script]
     requests: list[Seen] = field(default_factory=list)

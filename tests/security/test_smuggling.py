@@ -72,7 +72,7 @@ def test_messages_are_rebuilt() -> None:
             b"\r\nPOST http://a/x?y HTTP/1.1\r\nhOsT: b\r\nX-One:   1 \t \r\nTRANSFER-ENCODING: CHUNKED\r\n"
             b"Connection: x-gone, close, content-length, keep-alive\r\nX-Gone: 1\r\nKeep-Alive: 9\r\n"
             b"Proxy-Connection: x\r\nProxy-Authorization: x\r\nProxy: evil\r\nTE: gzip\r\n\r\n"
-            b"0005;ext=\"1\"\r\nhello\r\n000\r\nTransfer-Encoding: x\r\nX-T: 1\r\n\r\n"
+            b'0005;ext="1"\r\nhello\r\n000\r\nTransfer-Encoding: x\r\nX-T: 1\r\n\r\n'
         )
         answer = client.answer()
         if answer.status == 400:  # the parser may refuse such trailers outright
@@ -84,7 +84,15 @@ def test_messages_are_rebuilt() -> None:
         assert seen.header("host") == "a"
         assert seen.header("x-one") == "1"
         assert seen.header("transfer-encoding") == "chunked"
-        for name in ("x-gone", "keep-alive", "proxy-connection", "proxy-authorization", "proxy", "te", "connection"):
+        for name in (
+            "x-gone",
+            "keep-alive",
+            "proxy-connection",
+            "proxy-authorization",
+            "proxy",
+            "te",
+            "connection",
+        ):
             assert seen.header(name) is None
 
 
@@ -98,7 +106,9 @@ def test_connection_cannot_take_our_fields_away() -> None:
 
 def test_h2c_is_never_passed_on() -> None:
     with bad_server(answering()) as node, proxying(node) as site, site.connect() as client:
-        client.request("GET", "/", {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AA"})
+        client.request(
+            "GET", "/", {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": "h2c", "HTTP2-Settings": "AA"}
+        )
         assert client.answer().status == 200
         for name in ("upgrade", "http2-settings", "connection"):
             assert node.requests[0].header(name) is None
@@ -108,7 +118,9 @@ def test_variables_cannot_split_a_message() -> None:
     """A decoded path or query may have CR and LF; a field made of it does not."""
     with (
         bad_server(answering()) as node,
-        proxying(node, set_request={"X-P": "$path", "X-Q": "$query_q"}, set_response={"X-R": "$query_q"}) as site,
+        proxying(
+            node, set_request={"X-P": "$path", "X-Q": "$query_q"}, set_response={"X-R": "$query_q"}
+        ) as site,
         site.connect() as client,
     ):
         client.request("GET", "/a%0d%0aEvil:%201?q=b%0d%0aEvil:%202")

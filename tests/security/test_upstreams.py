@@ -30,7 +30,10 @@ SECOND = ok(b"evil", "X-Evil: 1")
     ],
 )
 def test_what_comes_behind_an_answer_is_dropped_and_the_connection_with_it(answer: bytes) -> None:
-    with bad_server([Request(), answer, Request(), ok(b"wrong")], answering(b"right")) as node, proxying(node) as site:
+    with (
+        bad_server([Request(), answer, Request(), ok(b"wrong")], answering(b"right")) as node,
+        proxying(node) as site,
+    ):
         with site.connect() as client:
             assert get(client).content == b"hello"
             assert get(client).content == b"right"
@@ -41,10 +44,10 @@ def test_what_comes_behind_an_answer_is_dropped_and_the_connection_with_it(answe
 @pytest.mark.parametrize("head", [b"204 No Content\r\n", b"304 Not Modified\r\n"])
 def test_a_content_where_none_may_be_is_dropped(head: bytes) -> None:
     answer = b"HTTP/1.1 " + head + b"Content-Length: 4\r\n\r\nevil"
-    with bad_server([Request(), answer, Hang()], answering(b"right")) as node, proxying(node) as site:
-        with site.connect() as client:
-            assert get(client).status == int(head[:3])
-            assert get(client).content == b"right"
+    script = [Request(), answer, Hang()]
+    with bad_server(script, answering(b"right")) as node, proxying(node) as site, site.connect() as client:
+        assert get(client).status == int(head[:3])
+        assert get(client).content == b"right"
 
 
 def test_a_content_behind_the_head_of_a_head_is_dropped() -> None:
@@ -58,9 +61,11 @@ def test_a_content_behind_the_head_of_a_head_is_dropped() -> None:
 
 def test_bytes_on_an_idle_connection_end_it() -> None:
     sent: list[Any] = []
-    with bad_server(
-        [Request(), ok(), lambda sock: sent.append(sock), Hang()], answering(b"right")
-    ) as node, proxying(node) as site, site.connect() as client:
+    with (
+        bad_server([Request(), ok(), lambda sock: sent.append(sock), Hang()], answering(b"right")) as node,
+        proxying(node) as site,
+        site.connect() as client,
+    ):
         assert get(client).content == b"hello"
         until(lambda: sent)
         sent[0].sendall(SECOND)
@@ -129,7 +134,12 @@ def test_clients_can_tell_that_an_answer_was_cut(answer: bytes, end: Any) -> Non
 
 
 def test_an_end_before_the_answer_is_a_502() -> None:
-    for script in ([Close()], [Request(), Close()], [Request(), b"HTTP/1.1 200 O", Close()], [Request(), Reset()]):
+    for script in (
+        [Close()],
+        [Request(), Close()],
+        [Request(), b"HTTP/1.1 200 O", Close()],
+        [Request(), Reset()],
+    ):
         with bad_server(script) as node, proxying(node) as site:
             assert site.get().status == 502
 
@@ -137,5 +147,3 @@ def test_an_end_before_the_answer_is_a_502() -> None:
 def test_one_byte_at_a_time_is_slow_but_right() -> None:
     with bad_server([Request(), Drip(ok(b"slow"), 0.001)]) as node, proxying(node) as site:
         assert site.get().content == b"slow"
-
-

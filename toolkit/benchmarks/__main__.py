@@ -12,9 +12,10 @@ import shutil
 import statistics
 import sys
 import tempfile
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from toolkit.benchmarks import memory, wrk
+from toolkit.benchmarks import memory, proxies, wrk
 from toolkit.benchmarks.servers import PEERS, BenchError, Server, find_program, make_files, running
 from toolkit.benchmarks.works import WORKS, Work
 
@@ -29,12 +30,16 @@ def main(arguments: list[str]) -> int:
     try:
         _check_programs()
         print(_preamble(options, server_core, load_core), flush=True)
-        for name in options.only or [*WORKS, *MEMORY_WORKS]:
+        for name in options.only or ([*WORKS, *MEMORY_WORKS] if options.suite == "web" else proxies.WORKS):
             with tempfile.TemporaryDirectory(prefix="gorox-bench-") as folder:
                 os.chmod(folder, 0o755)
                 make_files(Path(folder))
-                if name in WORKS:
-                    print(_measure(Path(folder), WORKS[name], options, server_core, load_core), flush=True)
+                if name in proxies.WORKS:
+                    peers = proxies.running(Path(folder), server_core, load_core, frozenset(options.without))
+                    print(_measure(peers, proxies.WORKS[name], options, load_core), flush=True)
+                elif name in WORKS:
+                    peers = running(Path(folder), WORKS[name].port, server_core, frozenset(options.without))
+                    print(_measure(peers, WORKS[name], options, load_core), flush=True)
                 else:
                     print(MEMORY_WORKS[name](Path(folder), server_core, load_core), flush=True)
     except BenchError as error:
@@ -47,18 +52,18 @@ def main(arguments: list[str]) -> int:
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="toolkit/bench", description="Measures gorox beside its peers.")
-    parser.add_argument("suite", choices=["web"], help="what to measure")
+    parser.add_argument("suite", choices=["web", "proxy"], help="what to measure")
     parser.add_argument("--rounds", type=int, default=7, metavar="N", help="how many rounds (default: 7)")
     parser.add_argument(
         "--seconds", type=int, default=1, metavar="S", help="how long a server is loaded in a round"
     )
-    names = [*WORKS, *MEMORY_WORKS]
+    names = [*WORKS, *MEMORY_WORKS, *proxies.WORKS]
     parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=f"works: {' '.join(names)}")
     parser.add_argument(
         "--without",
         nargs="+",
         default=[],
-        choices=[peer[0] for peer in PEERS],
+        choices=sorted({peer[0] for peer in (*PEERS, *proxies.PEERS)}),
         metavar="PEER",
         help="peers to leave out",
     )
@@ -73,6 +78,8 @@ def _check_programs() -> None:
 
 def _preamble(options: argparse.Namespace, server_core: int | None, load_core: int | None) -> str:
     missing = [f"{name} ({how})" for name, program, how, _ in PEERS if not find_program(program)]
+    if options.suite == "proxy":
+        missing = [f"{name} ({how})" for name, how, _ in proxies.PEERS if not find_program(name)]
     where = f"Servers on core {server_core}, wrk on core {load_core}"
     if server_core is None:
         where = "Everything on one core (the figures say little)"
@@ -84,9 +91,12 @@ def _preamble(options: argparse.Namespace, server_core: int | None, load_core: i
 
 
 def _measure(
-    folder: Path, work: Work, options: argparse.Namespace, server_core: int | None, load_core: int | None
+    peers: AbstractContextManager[list[Server]],
+    work: Work,
+    options: argparse.Namespace,
+    load_core: int | None,
 ) -> str:
-    with running(folder, work.port, server_core, frozenset(options.without)) as servers:
+    with peers as servers:
         figures: dict[str, list[float]] = {server.name: [] for server in servers}
         failed: dict[str, int] = dict.fromkeys(figures, 0)
         for round_number in range(-1, options.rounds):  # the first is for warming up

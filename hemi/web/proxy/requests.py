@@ -91,8 +91,8 @@ class RequestHead:
         client = self._clients.get(key)
         if client is None:
             client = self._make_client(key)
-        rules = self.rules
-        host = req.authority if rules.host is None else rules.host(req)
+        if self.rules.host is not None:
+            client = b"host: %b\r\n%b" % (_sendable(self.rules.host(req)), client)
         more = self._more(req) if self._changes else b""
         if size:
             more += b"content-length: %d\r\n" % size if size > 0 else b"transfer-encoding: chunked\r\n"
@@ -102,14 +102,8 @@ class RequestHead:
             more += b"content-length: 0\r\n"
         if upgrade:
             more += b"connection: upgrade\r\nupgrade: %b\r\n" % upgrade
-        return b"%b %b HTTP/1.1\r\nhost: %b\r\n%b%b%b\r\n" % (
-            req.method.encode(),
-            self.target(req),
-            _sendable(host),
-            block,
-            client,
-            more,
-        )
+        # Host comes first: RFC 9110 §7.2.
+        return b"%b %b HTTP/1.1\r\n%b%b%b\r\n" % (req.method.encode(), self.target(req), client, block, more)
 
     # The target
 
@@ -173,6 +167,8 @@ class RequestHead:
         peer, version, scheme, authority, port, *rest = key
         kept = dict(zip(_KEPT, rest[1:], strict=True)) if rest else {}
         rules, lines = self.rules, []
+        if rules.host is None:
+            lines.append(b"host: " + _sendable(authority))
         address = "" if peer.startswith("unix:") else peer
         if rules.x_forwarded != "off":
             before = kept if rules.x_forwarded == "append" else {}

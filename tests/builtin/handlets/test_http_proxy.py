@@ -138,7 +138,8 @@ def test_head_of_a_chunked_answer_has_no_length() -> None:
 def test_interim_answers_pass_and_100_does_not() -> None:
     script = [
         Request(),
-        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nKeep-Alive: 3\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nKeep-Alive: 3\r\n\r\n",
         ok(),
     ]
     with bad_server(script) as node, proxying(node) as site, site.connect() as client:
@@ -230,8 +231,9 @@ def echo_all(sock: Any) -> None:
         sock.sendall(data.upper())
 
 
-UPGRADE = b"GET /chat HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: x\r\n\r\n"
-SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: y\r\n\r\n"
+FIELDS = b"Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n"
+UPGRADE = b"GET /chat HTTP/1.1\r\nHost: a\r\n" + FIELDS + b"Sec-WebSocket-Key: x\r\n\r\n"
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\n" + FIELDS + b"Sec-WebSocket-Accept: y\r\n\r\n"
 
 
 def test_upgrades_are_tunnelled() -> None:
@@ -387,18 +389,19 @@ def test_locations_and_cookies_point_to_here() -> None:
 
 
 def test_sticky_clients_get_a_cookie_and_stay() -> None:
-    with bad_server(answering(b"1")) as one, bad_server(answering(b"2")) as two:
-        with (
-            proxying(one, two, backend={"sticky_secret": "0123456789abcdef"}) as site,
-            site.connect() as client,
-        ):
-            first = get(client)
-            cookie = (first.header("set-cookie") or "").partition(";")[0]
-            assert cookie.startswith("gorox_node=")
-            for _ in range(4):
-                answer = get(client, cookie=cookie)
-                assert answer.content == first.content
-                assert answer.header("set-cookie") is None
+    with (
+        bad_server(answering(b"1")) as one,
+        bad_server(answering(b"2")) as two,
+        proxying(one, two, backend={"sticky_secret": "0123456789abcdef"}) as site,
+        site.connect() as client,
+    ):
+        first = get(client)
+        cookie = (first.header("set-cookie") or "").partition(";")[0]
+        assert cookie.startswith("gorox_node=")
+        for _ in range(4):
+            answer = get(client, cookie=cookie)
+            assert answer.content == first.content
+            assert answer.header("set-cookie") is None
 
 
 def test_requests_are_mirrored() -> None:
@@ -457,8 +460,7 @@ def test_a_connection_that_died_idle_is_replaced_without_a_failure() -> None:
 def test_statuses_can_be_tried_again() -> None:
     with bad_server(answering(b"", status="503 Busy")) as bad, bad_server(answering()) as good:
         with proxying(bad, good, backend={"balancer": "first"}, retry_statuses=["503"]) as site:
-            with site.connect() as client:
-                assert get(client).status == 200
+            assert site.get().status == 200
         with proxying(bad, retry_statuses=["503"]) as site, site.connect() as client:
             assert get(client).status == 503  # there is no other: its answer is better than ours
 
@@ -478,7 +480,8 @@ def test_timeouts() -> None:
             assert get(client).status == 504
     with (
         bad_server([Request(), Drip(ok(b"x" * 500), 0.02)]) as node,
-        proxying(node, total_timeout="200ms") as site,site.connect() as client
+        proxying(node, total_timeout="200ms") as site,
+        site.connect() as client,
     ):
         assert get(client).status == 504
 

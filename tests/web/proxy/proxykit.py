@@ -30,7 +30,10 @@ def proxying(
         server=server,
         webapp=webapp,
         stage={
-            "backends": {"up": {"type": "http_backend", "nodes": nodes, **(backend or {})}, **(backends or {})}
+            "backends": {
+                "up": {"type": "http_backend", "nodes": nodes, **(backend or {})},
+                **(backends or {}),
+            }
         },
     )
     with running(mapping, folder) as site:
