@@ -5,6 +5,7 @@ import hemi.builtin.backends.http_backend
 import hemi.builtin.handlets.access
 import hemi.builtin.handlets.app
 import hemi.builtin.handlets.basic_auth
+import hemi.builtin.handlets.cgi
 import hemi.builtin.handlets.favicon
 import hemi.builtin.handlets.fcgi_proxy
 import hemi.builtin.handlets.host_checker

@@ -292,3 +292,47 @@ def test_php_one_connection_after_another(php: Site) -> None:
     node = php.stage.members["backends"]["php"].roster.nodes[0]
     assert len(node.pool.idle) == (1 if php.stage.members["backends"]["php"].keep_conn else 0)
     assert node.in_flight == 0
+
+
+# git
+
+
+@pytest.fixture
+def git_site(tmp_path: Path) -> Iterator[Site]:
+    """An empty repository behind git's own CGI program."""
+    git = require_program("git", "git")
+    backend = Path(run_git(git, "--exec-path", folder=tmp_path).strip()) / "git-http-backend"
+    assert backend.exists(), f"{backend} is missing (Debian, Ubuntu: apt install git)"
+    run_git(git, "init", "-q", "--bare", "shop.git", folder=tmp_path)
+    run_git(git, "-C", "shop.git", "config", "http.receivepack", "true", folder=tmp_path)
+    params = {"GIT_PROJECT_ROOT": str(tmp_path), "GIT_HTTP_EXPORT_ALL": "1"}
+    handlet = {"cgi": {"program": str(backend), "script_name": "/git", "params": params}}
+    with running(config(address="127.0.0.2:0", rules=[{"handlets": [handlet]}]), str(tmp_path)) as site:
+        yield site
+
+
+def run_git(git: str, *arguments: str, folder: Path) -> str:
+    """Runs git with nothing of the user's configuration."""
+    env = {
+        "PATH": os.environ["PATH"], "HOME": str(folder), "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0",
+        "GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@a.example",
+        "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@a.example",
+    }  # fmt: skip
+    done = subprocess.run(
+        [git, *arguments], cwd=folder, env=env, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("size", [1000, 5_000_000])
+def test_git_is_cloned_and_pushed_to(git_site: Site, tmp_path: Path, size: int) -> None:
+    url = f"http://{git_site.address}/git/shop.git"
+    run_git("git", "clone", "-q", url, "one", folder=tmp_path)
+    (tmp_path / "one" / "file").write_bytes(os.urandom(size))  # a large push is chunked
+    run_git("git", "add", "file", folder=tmp_path / "one")
+    run_git("git", "commit", "-q", "-m", "first", folder=tmp_path / "one")
+    run_git("git", "push", "-q", "origin", "HEAD:main", folder=tmp_path / "one")
+    run_git("git", "clone", "-q", "-b", "main", url, "two", folder=tmp_path)
+    assert (tmp_path / "two" / "file").read_bytes() == (tmp_path / "one" / "file").read_bytes()
+    assert ask(git_site, "/git/none.git/info/refs?service=git-upload-pack").status == 404

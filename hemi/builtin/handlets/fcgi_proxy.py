@@ -12,7 +12,7 @@ from hemi.fcache import below
 from hemi.library import fcgi
 from hemi.values import Path, Pattern, Ref
 from hemi.web.cgi.gateway import Gateway
-from hemi.web.cgi.variables import Script
+from hemi.web.cgi.variables import Script, check_script_name, mounted
 from hemi.web.errors import HTTPError
 
 if TYPE_CHECKING:
@@ -136,16 +136,3 @@ class FCGIProxy(Gateway, sign="fcgi_proxy"):
             raise HTTPError(403 if isinstance(error, PermissionError) else 404) from error
         if found.is_dir:
             raise HTTPError(404)
-
-
-def mounted(path: str, name: str) -> Script | None:
-    """A path below the place where an app is mounted; None for others."""
-    if path != name and not path.startswith(name + "/"):
-        return None
-    return Script(name, path[len(name) :])
-
-
-def check_script_name(name: str | None) -> Iterator[tuple[str, str]]:
-    """What is wrong with a place to mount."""
-    if name and (name[0] != "/" or name[-1] == "/" or "//" in name):
-        yield "script_name", f'must be "" or a path like "/shop", not "{name}"'

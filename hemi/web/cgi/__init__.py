@@ -6,8 +6,10 @@
     errorlines.py  what a program writes to stderr, for the error log
     wires.py       sending and receiving at the same time
     backend.py     what the backends of the three protocols share
+    handlet.py     what all handlets of this kind share
     gateway.py     what their proxies share: one exchange, tries, timeouts, errors
-    process.py     running a program
+    process.py     a program that runs: its pipes, its end
+    run.py         programs for requests, so many at a time
 
 The codecs are in hemi.library (fcgi, scgi, uwsgi), which know nothing of requests.
 """

@@ -10,7 +10,6 @@ Laws of this module:
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,15 +17,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 from hemi.component import prop
 from hemi.library.fcgi import FCGIError
 from hemi.upstream.errors import DialFailed, NoNodeAvailable, UpstreamError
-from hemi.values import Duration, Path, Size, Template
 from hemi.web.cgi.answer import BadReply
 from hemi.web.cgi.errorlines import ErrorLines
-from hemi.web.cgi.reply import Reply, ReplyRules
+from hemi.web.cgi.handlet import CLIENT_LEFT, CGIHandlet
+from hemi.web.cgi.reply import Reply
 from hemi.web.cgi.variables import Script, Variables
 from hemi.web.cgi.wires import ChannelWire, upload
 from hemi.web.errors import ClientGone, HTTPError
 from hemi.web.fields import is_token
-from hemi.web.handlet import Handlet
 from hemi.web.proxy.retries import Cause, Retries
 from hemi.web.proxy.spool import Spool
 
@@ -40,11 +38,6 @@ __all__ = ["Dialect", "Gateway", "PlainReader"]
 
 REPLAYABLE = 65536
 """Contents up to this size are taken into memory before a node is asked, and can be sent again."""
-
-CLIENT_LEFT = 499
-"""What the access log has for clients that left before there was an answer (nginx's number)."""
-
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class AnswerReader(Protocol):
@@ -93,32 +86,11 @@ class Dialect(Protocol):
         ...
 
 
-class Gateway(Handlet):
+class Gateway(CGIHandlet):
     """What the proxies of the three protocols have in common."""
 
-    params: dict[str, Template] = prop(
-        {}, 'Further variables, or other values for these: {APP_ENV: "prod", PHP_VALUE: "memory_limit=1G"}.'
-    )
-    buffer_request: bool = prop(
-        False,
-        "Take the whole content of a request before a node gets it. Content of vague size always is, where nodes need "
-        "to know its size.",
-    )
-    buffer_response: bool = prop(False, "Take the whole answer before the client gets it.")
-    buffer_memory: Size = prop("256K", "Up to which size in memory, and beyond it on disk, below tmp_dir.")
-    max_buffer_size: Size = prop("1G", "Up to which size; what is larger is passed on as it comes.")
-    head_timeout: Duration = prop("60s", "How long a node may take for the head of its answer.", least="10ms")
-    read_timeout: Duration = prop("60s", "How long a node may send nothing of a content.", least="10ms")
-    total_timeout: Duration = prop("0s", "How long all tries, and the answer, may take; 0 is any.")
     max_retries: int = prop(
         2, "How often to try other nodes, when there is no connection or it breaks unused.", least=0, most=20
-    )
-    ignore_client_abort: bool = prop(False, "Let nodes finish their work when the client has left.")
-    send_files: dict[str, Path] = prop(
-        {},
-        "Where X-Accel-Redirect and X-Sendfile of answers may lead: paths, and the folders that stand for them, "
-        "{/protected/: var/files}. Files elsewhere are not sent.",
-        inherit=False,
     )
     sticky_cookie: str = prop("gorox_node", "The cookie for a backend with sticky_secret.")
 
@@ -127,12 +99,7 @@ class Gateway(Handlet):
 
     def check(self) -> Iterator[str | tuple[str, str]]:
         """Names must be such."""
-        for name in self.params:
-            if _VARIABLE.fullmatch(name) is None:
-                yield "params", f'must have names such as APP_ENV, not "{name}"'
-        for prefix in self.send_files:
-            if not prefix.startswith("/"):
-                yield "send_files", f'must have paths that start with "/", not "{prefix}"'
+        yield from super().check()
         if not is_token(self.sticky_cookie.encode()):
             yield "sticky_cookie", f'must be the name of a cookie, not "{self.sticky_cookie}"'
 
@@ -141,42 +108,13 @@ class Gateway(Handlet):
         self.backend = backend
         self.dialect = dialect
         self.variables = Variables(root, tuple(self.params.items()))
-        self.reply_rules = reply_rules(self, backend.max_head_size)
+        self.reply_rules = self.make_reply_rules(backend.max_head_size)
         self.retries = Retries(self.max_retries)
 
     def forward(self, req: Request, resp: Response, script: Script) -> bool:
         """Passes the request on, and the answer back."""
         _Exchange(self, req, resp).run(script)
         return True
-
-
-def reply_rules(handlet: Any, max_head: int) -> ReplyRules:
-    """What a handlet with these properties says about answers."""
-    pairs = sorted(handlet.send_files.items(), key=lambda pair: -len(pair[0]))
-    return ReplyRules(
-        handlet.stage.fcache,
-        handlet.stage.dirs.tmp,
-        max_head,
-        handlet.buffer_response,
-        handlet.buffer_memory,
-        handlet.max_buffer_size,
-        tuple(pairs),
-    )
-
-
-def gather(req: Request, memory: int, folder: str) -> Spool:
-    """The whole content of a request. Raises HTTPError 507 when it cannot be stored, ClientGone."""
-    spool = Spool(memory, folder)
-    try:
-        for data in req:
-            try:
-                spool.write(data)
-            except OSError as error:
-                raise HTTPError(507, "The content cannot be stored.", close=True) from error
-    except BaseException:
-        spool.close()
-        raise
-    return spool
 
 
 class _Exchange:
@@ -296,7 +234,7 @@ class _Exchange:
         req, gateway = self.req, self.gateway
         size = req.content_size if not req.filters else -1
         if size and (gateway.buffer_request or (size < 0 and gateway.dialect.needs_size)):
-            self.spool = gather(req, gateway.buffer_memory, gateway.stage.dirs.tmp)
+            self.spool = gateway.gather(req)
             self.content, self.size = self.spool.content, self.spool.size
         elif 0 < size <= REPLAYABLE and b"expect" not in req.index:
             self.content, self.size = req.read(size), size

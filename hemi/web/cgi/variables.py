@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hemi import __version__
@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from hemi.tls import TLSInfo
     from hemi.web.request import Request
 
-__all__ = ["PROTOCOLS", "Script", "Variables", "add_fields", "add_tls", "as_latin1", "variable_of"]
+__all__ = [
+    "PROTOCOLS",
+    "Script",
+    "Variables",
+    "add_fields",
+    "add_tls",
+    "as_latin1",
+    "check_script_name",
+    "mounted",
+    "variable_of",
+]
 
 MAX_NAMES = 1024
 """How many field names are remembered; clients may send any, so it must be bounded."""
@@ -81,6 +91,19 @@ class Script(NamedTuple):
     name: str
     info: str
     file: str = ""
+
+
+def mounted(path: str, name: str) -> Script | None:
+    """A path below the place where an app is mounted; None for others."""
+    if path != name and not path.startswith(name + "/"):
+        return None
+    return Script(name, path[len(name) :])
+
+
+def check_script_name(name: str | None) -> Iterator[tuple[str, str]]:
+    """What is wrong with a place to mount."""
+    if name and (name[0] != "/" or name[-1] == "/" or "//" in name):
+        yield "script_name", f'must be "" or a path like "/shop", not "{name}"'
 
 
 class Variables:
