@@ -96,13 +96,10 @@ def test_top_counts_what_was_asked(leader: Leader) -> None:
         stdout=subprocess.PIPE,
         text=True,
     )
-    done = threading.Event()
     count = 0
-    with leader.client() as client:
-        while watcher.poll() is None:
-            client.request("GET", "/")
-            count += 1
-    done.set()
+    while watcher.poll() is None:
+        leader.fetch()
+        count += 1
     assert watcher.stdout is not None
     told = json.loads(watcher.stdout.read())["answer"]
     watcher.stdout.close()
