@@ -26,6 +26,9 @@ _COMMON = ("target", "top-dir", "var-dir", "key-file", "json")
 _LOCAL = frozenset({"serve", "check", "help", "version"})
 """Actions that a program runs itself."""
 
+REPORT_PATIENCE = 30.0
+"""Seconds that a report may take; changes take as long as they take."""
+
 END_PATIENCE = 10.0
 """Seconds that a leader has to end after its last answer."""
 
@@ -258,7 +261,8 @@ def _run(order: Order, name: str, top_dir: str) -> int:
                 from hemi.procmgr.live import watch
 
                 return watch(client, order)
-            answer = client.call(order.action, args, _progress(order))
+            patience = REPORT_PATIENCE if ACTIONS[order.action].group == "reports" else None
+            answer = client.call(order.action, args, _progress(order), patience)
             if order.action in ("stop", "quit") and not client.wait_end(END_PATIENCE):
                 raise Refused(f"the workers have ended, but the leader (process {client.pid}) has not yet")
     except Refused as refused:
