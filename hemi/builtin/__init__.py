@@ -2,6 +2,8 @@
 
 import hemi.builtin.backends.fcgi_backend
 import hemi.builtin.backends.http_backend
+import hemi.builtin.backends.scgi_backend
+import hemi.builtin.backends.uwsgi_backend
 import hemi.builtin.handlets.access
 import hemi.builtin.handlets.app
 import hemi.builtin.handlets.basic_auth
@@ -15,7 +17,9 @@ import hemi.builtin.handlets.limit
 import hemi.builtin.handlets.redirect
 import hemi.builtin.handlets.referer
 import hemi.builtin.handlets.rewrite
+import hemi.builtin.handlets.scgi_proxy
 import hemi.builtin.handlets.static
+import hemi.builtin.handlets.uwsgi_proxy
 import hemi.builtin.handlets.wsgi
 import hemi.builtin.revisers.gzip
 import hemi.builtin.revisers.head

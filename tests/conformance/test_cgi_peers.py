@@ -6,7 +6,9 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -336,3 +338,92 @@ def test_git_is_cloned_and_pushed_to(git_site: Site, tmp_path: Path, size: int) 
     run_git("git", "clone", "-q", "-b", "main", url, "two", folder=tmp_path)
     assert (tmp_path / "two" / "file").read_bytes() == (tmp_path / "one" / "file").read_bytes()
     assert ask(git_site, "/git/none.git/info/refs?service=git-upload-pack").status == 404
+
+
+# uWSGI and flup
+
+APP = """
+import hashlib, json
+
+def application(environ, start_response):
+    size = int(environ.get("CONTENT_LENGTH") or 0)
+    content = environ["wsgi.input"].read(size) if size else b""
+    if environ["PATH_INFO"] == "/large":
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return [b"x" * 65536] * 50
+    found = {name: value for name, value in environ.items() if isinstance(value, str)}
+    found["md5"] = hashlib.md5(content).hexdigest()
+    start_response("202 Taken", [("Content-Type", "application/json"), ("Set-Cookie", "a=b"), ("Set-Cookie", "c=d")])
+    return [json.dumps(found).encode()]
+"""
+
+FLUP = """
+import sys
+from flup.server.scgi import WSGIServer
+from app import application
+WSGIServer(application, scriptName="", bindAddress=("127.0.0.1", int(sys.argv[1])), loggingLevel=50).run()
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture(scope="module", params=["uwsgi", "scgi", "fcgi", "flup"])
+def python_app(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A site in front of a WSGI app: in uWSGI by each of the three protocols that it speaks, and in flup by SCGI."""
+    folder = tmp_path_factory.mktemp("app")
+    (folder / "app.py").write_text(APP)
+    port, protocol = free_port(), request.param
+    if protocol == "flup":
+        protocol = "scgi"
+        (folder / "serve.py").write_text(FLUP)
+        command = [sys.executable, "serve.py", str(port)]
+    else:
+        program = require_program("uwsgi", "uwsgi-core uwsgi-plugin-python3")
+        option = {"uwsgi": "--uwsgi-socket", "scgi": "--scgi-socket", "fcgi": "--fastcgi-socket"}[protocol]
+        command = [
+            program, "--plugin", "python3", option, f"127.0.0.1:{port}", "--wsgi-file", "app.py", "--master",
+            "--buffer-size", "65535", "--disable-logging", "--die-on-term", "--need-app",
+        ]  # fmt: skip
+    peer = Peer(command, folder, lambda: listens(port), cwd=folder)
+    try:
+        stage = {
+            "backends": {"app": {"type": f"{protocol}_backend", "nodes": [{"address": f"127.0.0.1:{port}"}]}}
+        }
+        handlet = {f"{protocol}_proxy": {"to_backend": "app", "script_name": ""}}
+        mapping = config(address="127.0.0.4:0", rules=[{"handlets": [handlet]}], stage=stage)
+        with running(mapping, str(folder)) as site:
+            yield site
+    finally:
+        peer.stop()
+
+
+@pytest.mark.parametrize("size", [0, 10, 100_000, 2_000_000])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_python_apps(python_app: Site, size: int, chunked: bool) -> None:
+    data = os.urandom(size)
+    pieces = [data[at : at + 9000] for at in range(0, size, 9000)]
+    answer = ask(python_app, "/caf%C3%A9?a=1", "POST", pieces if chunked else data, x_test="yes")
+    found = json.loads(answer.content)
+    assert answer.status == 202 and found["md5"] == hashlib.md5(data).hexdigest()
+    assert (found["SCRIPT_NAME"], found["PATH_INFO"], found["QUERY_STRING"]) == ("", "/cafÃ©", "a=1")
+    assert (found["REQUEST_METHOD"], found["HTTP_X_TEST"], found["REMOTE_ADDR"]) == (
+        "POST",
+        "yes",
+        "127.0.0.1",
+    )
+    assert [value for name, value in answer.fields if name == "set-cookie"] == ["a=b", "c=d"]
+
+
+def test_large_answers_of_python_apps(python_app: Site) -> None:
+    assert ask(python_app, "/large").content == b"x" * 65536 * 50
+    assert ask(python_app, "/large", "HEAD").status == 200
