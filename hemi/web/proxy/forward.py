@@ -196,6 +196,9 @@ class Forward:
                 raise
             except (OSError, BadAnswer) as error:
                 self._check_client()
+                if self.pump is not None:
+                    self.pump.kill()
+                    self.pump = None
                 timed_out = isinstance(error, TimeoutError)
                 if conn.uses > 1 and not stream.answered and not timed_out and self._may_send_again():
                     try:
@@ -263,18 +266,17 @@ class Forward:
     def _send(self, stream: Backend1Stream) -> None:
         """Sends the request, or its head, and begins with its content."""
         channel = stream.channel
-        if self.content is not None:
-            stream.send_whole(self.head, self.content)
-        elif self.spool is not None:
-            channel.send_file(self.spool.file, 0, self.size, self.head)
-            stream.sent = True
-        else:
-            stream.chunked = self.size < 0
-            channel.send(self.head)
-            self.may_repeat = False
-            self.proceed = Event()
-            self.pump = gevent.spawn(self._upload, stream)
+        if self.content is None or self.size > REPLAYABLE:
+            if self.spool is None:
+                self.may_repeat = False
+                stream.chunked = self.size < 0
+                self.proceed = Event()
+                channel.send(self.head)
+                self.pump = gevent.spawn(self._upload, stream)
+            else:
+                self.pump = gevent.spawn(self._upload_spool, stream, self.spool)
             return
+        stream.send_whole(self.head, self.content)
         if self.deadline == math.inf:
             channel.deadline = self.lease.taken + self.proxy.head_timeout
         else:
@@ -299,8 +301,25 @@ class Forward:
             stream.finish(passable_trailers(req.trailer_fields or ()))
         except OSError:
             return
+        self._begin_to_wait(stream)
+
+    def _upload_spool(self, stream: Backend1Stream, spool: Spool) -> None:
+        """Sends a request whose content was buffered, in the second greenlet: the node may answer while it reads."""
+        content = self.content
+        try:
+            if content is not None:
+                stream.send_whole(self.head, content)
+            else:
+                stream.channel.send_file(spool.file, 0, self.size, self.head)
+                stream.sent = True
+        except OSError:
+            return
+        self._begin_to_wait(stream)
+
+    def _begin_to_wait(self, stream: Backend1Stream) -> None:
+        """The request has gone out: the time of the node begins."""
         if not stream.answered:
-            channel.deadline = min(self.deadline, monotonic() + self.proxy.head_timeout)
+            stream.channel.deadline = min(self.deadline, monotonic() + self.proxy.head_timeout)
 
     # The answer
 
@@ -314,7 +333,7 @@ class Forward:
                     raise BadAnswer("it switches to a protocol that was not asked for")
                 break
             if head.status == 100:
-                if self.pump is not None:
+                if self.expects:
                     self.proceed.set()
             elif self.req.stream.has_informational:
                 dropped = CONNECTION | FRAMING | head.options
@@ -421,12 +440,12 @@ class Forward:
         trailers = stream.trailers
         if stream.complete:
             self._release()
-            size = spool.size
+            size = -1 if trailers else spool.size
             content = spool.content
             if content is not None and not trailers:
                 resp.deliver(content)
                 return
-        resp.content_size = size
+        resp.content_size = max(size, -1)
         resp.open()
         if spool.file >= 0 and not resp._filters and stream.complete:
             resp.stream.send_file(spool.file, 0, spool.size)

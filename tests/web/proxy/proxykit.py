@@ -21,12 +21,14 @@ def proxying(
     webapp: dict[str, Any] | None = None,
     backends: dict[str, Any] | None = None,
     folder: str | None = None,
+    address: str = "127.0.0.1:0",
     **proxy: Any,
 ) -> Iterator[Site]:
     """A site with http_proxy for all requests; further keywords are its properties."""
     nodes = [{"address": one if isinstance(one, str) else one.address} for one in upstreams]
     mapping = config(
         rules=[{"handlets": [{"http_proxy": {"to_backend": "up", **proxy}}], **(rule or {})}],
+        address=address,
         server=server,
         webapp=webapp,
         stage={
