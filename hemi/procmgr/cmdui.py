@@ -53,6 +53,9 @@ COMPLAIN_EVERY = 10.0
 RETRY = 0.05
 """Seconds between two tries of an upgrade's new leader to take the address over."""
 
+MANY_TRIES = 100
+RETRY_SLOWLY = 2.0
+
 
 class CmdConn:
     """One operator's connection: a stranger first, then somebody who may have commands run."""
@@ -168,6 +171,7 @@ class CmdUI:
         self._path = ""
         self._inode: tuple[int, int] | None = None
         self._complained = -COMPLAIN_EVERY
+        self._tries = 0
 
     def __repr__(self) -> str:
         return f"<CmdUI {self.address or 'closed'} operators={len(self.operators)}>"
@@ -223,8 +227,11 @@ class CmdUI:
             if isinstance(target, tuple) and previous and (target[1] == 0 or not wanted):
                 target = parse_target(previous)
             self._bind(target)
-        except (OSError, EnvError, UsageError):
-            self.leader.loop.after(RETRY, self.take_over)
+        except (OSError, EnvError, UsageError) as error:
+            self._tries += 1
+            if self._tries == MANY_TRIES:
+                self.leader.log.warning(f"cmdui cannot take over yet, and goes on trying: {error}")
+            self.leader.loop.after(RETRY if self._tries < MANY_TRIES else RETRY_SLOWLY, self.take_over)
 
     def complain(self) -> None:
         """Tells the log that somebody was turned away; not more often than now and then."""
