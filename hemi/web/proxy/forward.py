@@ -48,9 +48,11 @@ CLIENT_LEFT = 499
 
 
 class Forward:
-    """One exchange. `gone` says that its client has left, `trouble` what went wrong with reading its content."""
+    """One exchange. `gone` says that its client has left, `trouble` what went wrong with reading its content.
+    `spool` has a buffered request, `answer` a buffered answer."""
 
     __slots__ = (
+        "answer",
         "backend",
         "content",
         "deadline",
@@ -79,6 +81,7 @@ class Forward:
         self.size = 0
         self.content: bytes | None = b""
         self.spool: Spool | None = None
+        self.answer: Spool | None = None
         self.upgrade = b""
         self.expects = False
         self.gone = False
@@ -121,6 +124,8 @@ class Forward:
                 self.pump.kill()
             if self.spool is not None:
                 self.spool.close()
+            if self.answer is not None:
+                self.answer.close()
             lease.end()
 
     # For the backend, which looks after clients that leave
@@ -427,9 +432,7 @@ class Forward:
     def _buffer_response(self, size: int) -> None:
         """Takes the whole content from the node before the client gets it: a slow client does not hold the node."""
         stream, resp, proxy = self.stream, self.resp, self.proxy
-        if self.spool is not None:
-            self.spool.close()
-        spool = self.spool = Spool(proxy.buffer_memory, proxy.stage.dirs.tmp)
+        spool = self.answer = Spool(proxy.buffer_memory, proxy.stage.dirs.tmp)
         while not stream.complete and spool.size < proxy.max_buffer_size:
             data = self._read()
             try:
