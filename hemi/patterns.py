@@ -56,7 +56,7 @@ class Pattern:
         return None if match is None else (str(match[0]), *match.groups(""))
 
     def end_of_first(self, text: str) -> int:
-        """Where the first group of the first match ends in `text`, or the match if there is no group; -1 without one."""
+        """Where the first group of the first match ends in `text`, or else the match; -1 without a match."""
         try:
             match = self._regexp.search(text)
         except UnicodeError:

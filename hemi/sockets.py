@@ -361,7 +361,7 @@ _listeners: dict[tuple[str, str], Listener] = {}
 
 Provider = Callable[[tuple[str, str], Target, ListenOptions, str], RawSocket]
 provider: Provider | None = None
-"""Gives the listening socket for a key (and an owner) instead of binding one here: in a worker, whose leader owns the sockets."""
+"""Gives the listening socket for a key and an owner, where none is bound here: in a worker, whose leader owns them."""
 
 
 def listen(address: Addr, options: ListenOptions, owner: str) -> Listener:
