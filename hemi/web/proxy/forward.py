@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from time import monotonic
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import gevent
 from gevent.event import Event
@@ -29,13 +29,17 @@ from hemi.web.proxy.spool import Spool
 from hemi.web.proxy.tunnel import Tunnel
 
 if TYPE_CHECKING:
-    from hemi.builtin.handlets.http_proxy import HTTPProxy
+    from hemi.stage import Stage
     from hemi.upstream.lease import Lease
     from hemi.web.h1.backend import Backend1Stream
+    from hemi.web.proxy.mirror import Mirror
+    from hemi.web.proxy.requests import RequestHead
+    from hemi.web.proxy.responses import ResponseHead
+    from hemi.web.proxy.retries import Budget, Retries
     from hemi.web.request import Request
     from hemi.web.response import Response
 
-__all__ = ["Forward"]
+__all__ = ["Forward", "Terms"]
 
 REPLAYABLE = 65536
 """Contents up to this size are taken into memory before a node is asked, and can be sent again."""
@@ -45,6 +49,29 @@ CONTINUE_PATIENCE = 1.0
 
 CLIENT_LEFT = 499
 """What the access log has for clients that left before there was an answer (nginx's number)."""
+
+
+class Terms(Protocol):
+    """What the handlet says about its exchanges. Times are in seconds, sizes in bytes."""
+
+    stage: Stage
+    to_backend: Any
+    request_head: RequestHead
+    response_head: ResponseHead
+    retries: Retries
+    budget: Budget
+    mirror_to: Mirror | None
+    protocols: frozenset[bytes]
+    own_host: str
+    sticky_cookie: str
+    buffer_request: bool
+    buffer_response: bool
+    buffer_memory: int
+    max_buffer_size: int
+    head_timeout: float
+    read_timeout: float
+    total_timeout: float
+    tunnel_timeout: float
 
 
 class Forward:
@@ -73,7 +100,7 @@ class Forward:
         "upgrade",
     )
 
-    def __init__(self, proxy: HTTPProxy, req: Request, resp: Response) -> None:
+    def __init__(self, proxy: Terms, req: Request, resp: Response) -> None:
         self.proxy = proxy
         self.backend: Any = proxy.to_backend
         self.req = req
@@ -100,7 +127,7 @@ class Forward:
         proxy, req, backend = self.proxy, self.req, self.backend
         if req.content_size:
             self._gather()
-        elif b"upgrade" in req.index and proxy.upgrades:
+        elif b"upgrade" in req.index and proxy.protocols:
             self._ask_upgrade()
         self.head = proxy.request_head.make(req, self.size, self.upgrade, self.expects)
         proxy.budget.earn()
