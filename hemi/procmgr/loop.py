@@ -237,9 +237,9 @@ class Loop:
 
     def _run_tasks(self) -> None:
         moved = True
+        now = time.monotonic()  # once: a task that only waits for time must not keep us from what happens
         while moved:
             moved = False
-            now = time.monotonic()
             for task in list(self.tasks):
                 try:
                     moved = task.advance(now) or moved

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 import traceback
-from typing import Any
+from typing import Any, Protocol
 
 import gevent
 import gevent.socket
@@ -34,7 +34,6 @@ from hemi.procmgr.settings import settings_of
 from hemi.procmgr.single import addresses, build, raise_file_limit
 from hemi.procmgr.stages import StageKeeper
 from hemi.procmgr.watchdog import Watchdog
-from hemi.server import Server
 from hemi.stage import Stage
 
 __all__ = ["Worker"]
@@ -235,9 +234,19 @@ class Worker:
             self._ended.set(code)
 
 
-def servers_of(stage: Stage) -> list[Server]:
-    """The servers of a stage."""
-    return [server for server in stage.members["servers"].values() if isinstance(server, Server)]
+class Accepting(Protocol):
+    """What accepts connections, as far as it is counted: servers, routers."""
+
+    requests: int
+
+    @property
+    def conns(self) -> int: ...
+
+
+def servers_of(stage: Stage) -> list[Accepting]:
+    """What accepts connections in a stage."""
+    accepting: list[Any] = [*stage.members["routers"].values(), *stage.members["servers"].values()]
+    return [each for each in accepting if hasattr(each, "conns")]
 
 
 def run(program: Program, options: Options, board: Board, seat: Seat) -> int:
