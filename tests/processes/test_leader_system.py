@@ -273,10 +273,3 @@ def test_strangers_are_reaped(lead: Start, tmp_path: Path) -> None:
     finally:
         process.terminate()
     assert process.wait(20) == 0
-
-
-def test_the_leader_loads_no_engine() -> None:
-    code = "import sys, hemi.procmgr.leader; print(*sys.modules)"
-    done = run([sys.executable, "-c", code], cwd=TOP_DIR)
-    assert done.returncode == 0
-    assert not {"gevent", "greenlet", "hemi.stage", "hemi.config", "yaml", "ssl"} & set(done.stdout.split())
