@@ -10,6 +10,7 @@ import hemi.builtin.handlets.basic_auth
 import hemi.builtin.handlets.cgi
 import hemi.builtin.handlets.favicon
 import hemi.builtin.handlets.fcgi_proxy
+import hemi.builtin.handlets.forward_auth
 import hemi.builtin.handlets.host_checker
 import hemi.builtin.handlets.http_proxy
 import hemi.builtin.handlets.https_checker
