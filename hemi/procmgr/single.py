@@ -23,7 +23,6 @@ from hemi.procmgr.options import Options
 from hemi.procmgr.program import Program
 from hemi.procmgr.stages import StageKeeper
 from hemi.reference import help_sign
-from hemi.server import Server
 from hemi.stage import Stage
 
 __all__ = ["build", "check", "describe", "serve"]
@@ -149,10 +148,12 @@ def raise_file_limit() -> None:
 
 
 def addresses(stage: Stage) -> list[str]:
-    """Tells for each server where it listens: 'server "main" at http://localhost:3080/'."""
-    servers = stage.members.get("servers", {})
+    """Tells for each server and router where it listens: 'server "main" at http://localhost:3080/'."""
+    listening = [
+        (kind.removesuffix("s"), name, getattr(one, "urls", None))
+        for kind in ("servers", "routers")
+        for name, one in stage.members.get(kind, {}).items()
+    ]
     return [
-        f'server "{name}" at {" and ".join(server.urls())}'
-        for name, server in servers.items()
-        if isinstance(server, Server)
+        f'{word} "{name}" at {" and ".join(urls())}' for word, name, urls in listening if urls is not None
     ]

@@ -141,7 +141,7 @@ class Access(Handlet, sign="access"):
 
     def prepare(self) -> None:
         """Builds the tables."""
-        self._allows = _by_order(self.order) if self.order else Specific(self.allow, self.deny).allows
+        self._allows = by_order(self.order) if self.order else Specific(self.allow, self.deny).allows
         self._auth = tuple(handlet.handle for handlet in self.auth)
         self._any = self.satisfy == "any"
 
@@ -177,7 +177,7 @@ class Specific:
         self._rest = named.get("all", not allow)
         self._unix = named.get("unix", self._rest)
 
-    def allows(self, req: Request) -> bool:
+    def allows(self, req: Any) -> bool:
         """Tells whether the client may come in."""
         host = req.src_host
         known = self._known.get(host)
@@ -190,10 +190,11 @@ class Specific:
         return known
 
 
-def _by_order(lines: list[Line]) -> Callable[[Request], bool]:
+def by_order(lines: list[Line]) -> Callable[[Any], bool]:
+    """What tells whether a client may come in by the first line that fits; also used at layer 4."""
     tests = [(_test_of(line), line.allows) for line in lines]
 
-    def allows(req: Request) -> bool:
+    def allows(req: Any) -> bool:
         for test, verdict in tests:
             if test(req):
                 return verdict
@@ -202,7 +203,7 @@ def _by_order(lines: list[Line]) -> Callable[[Request], bool]:
     return allows
 
 
-def _test_of(line: Line) -> Callable[[Request], bool]:
+def _test_of(line: Line) -> Callable[[Any], bool]:
     if line.condition is not None:
         return line.condition
     if "all" in line.whom:

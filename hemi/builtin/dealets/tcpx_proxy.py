@@ -1,0 +1,95 @@
+"""The dealet `tcpx_proxy`: relays between a client and a node of a backend."""
+
+from __future__ import annotations
+
+import math
+from time import monotonic
+from typing import Any
+
+from hemi.builtin.backends.tcpx_backend import TCPXBackend
+from hemi.component import prop
+from hemi.net.conn import TCPXConn
+from hemi.net.dealet import Dealet
+from hemi.net.proxied import Version, make_header
+from hemi.net.relay import Relay
+from hemi.sockets import is_broken
+from hemi.upstream.errors import DialFailed, NoNodeAvailable, UpstreamError
+from hemi.upstream.lease import Lease
+from hemi.values import Duration, Ref
+
+__all__ = ["TCPXProxy"]
+
+
+class TCPXProxy(Dealet, sign="tcpx_proxy"):
+    """Connects clients to the nodes of a backend, and relays until both sides have ended.
+
+    A node that cannot be reached is left for the next one; once a byte could have been sent, nothing is tried again.
+    """
+
+    to_backend: Ref[TCPXBackend] = prop(doc="The backend.", inherit=False)
+    tries: int = prop(3, "How many nodes to try for a connection.", least=1, most=100)
+    tries_timeout: Duration = prop("15s", "How long all the tries may take together.", least="10ms")
+    idle_timeout: Duration = prop(
+        "10m", "How long nothing may move either way; it ends up to a quarter later.", least="100ms"
+    )
+    lifetime: Duration = prop("0s", "How long a connection may last; 0 is for ever.")
+    send_proxy: Version | None = prop(
+        None, "Tell nodes who their client is, by a PROXY header of this version.", inherit=False
+    )
+
+    def deal(self, conn: TCPXConn) -> bool:
+        """Relays. A connection for which there is no node is closed."""
+        backend = self.to_backend
+        conn.backend = backend.name
+        lease = backend.lease(conn, monotonic() + self.tries_timeout)
+        try:
+            up = self._connect(lease)
+            conn.node = up.node.key
+            self._relay(conn, up.channel)
+        except UpstreamError as error:
+            conn.refuse(502, str(error))
+            self.stage.log.warning("router", f"{conn.src_host} has no node: {error}")
+        finally:
+            lease.end()
+        return True
+
+    def _connect(self, lease: Lease) -> Any:
+        """A connection to a node. Raises UpstreamError."""
+        while True:
+            began = monotonic()
+            try:
+                up = lease.take()
+            except DialFailed as error:
+                failure: UpstreamError = error
+            except NoNodeAvailable as error:
+                # That all were tried says less than what the last one failed of.
+                raise lease.failures[-1] if lease.failures else error from None
+            else:
+                lease.taken = began  # connecting is all of a node's latency that can be known here
+                lease.answered()
+                return up
+            if lease.tries >= self.tries or monotonic() >= lease.deadline:
+                raise failure
+
+    def _relay(self, conn: TCPXConn, node: Any) -> None:
+        first = conn.taken()
+        if self.send_proxy is not None:
+            header = make_header(conn, self.send_proxy)
+            try:
+                node.send(header)  # alone: it must be there before the node speaks, whatever the client does
+            except OSError as error:
+                conn.refuse(502, f"node: {error.strerror or error}")
+                return
+        relay = Relay(
+            conn.channel, node, self.idle_timeout, monotonic() + self.lifetime if self.lifetime else math.inf
+        )
+        conn.watch(relay)
+        try:
+            relay.run(first)
+        except OSError as error:
+            if not is_broken(error):
+                raise
+        finally:
+            conn.unwatch(relay)
+            conn.bytes_received, conn.bytes_sent = relay.moved
+            conn.reason = relay.reason

@@ -1,0 +1,186 @@
+"""Connections of layer 4, as cases, dealets and logs see them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import gevent
+
+from hemi.proxy_protocol import Endpoint, Header
+from hemi.sockets import Channel, Cuttable, Peer
+from hemi.tlshello import HANDSHAKE, HelloReader, MalformedHello
+
+if TYPE_CHECKING:
+    from hemi.net.gate import Gate
+    from hemi.net.listening import Listening
+
+UDS_HOST = "unix:"
+"""What the address of a client of a Unix domain socket reads as."""
+
+PIECE = 16384
+
+
+class TCPXConn:
+    """A connection that was accepted. `channel` reads and writes it, decrypted where TLS ends here.
+
+    `src_host` and `src_port` are the client's, as a trusted PROXY header tells them. `status` is, for logs, 200 for
+    what was dealt with, 403 refused, 404 without a case for it, 429 beyond a limit, 502 without a node, 400 broken;
+    `reason` says why in words. Dealets set `backend`, `node`, `bytes_received` and `bytes_sent` (from and to the
+    client).
+    """
+
+    __slots__ = (
+        "_at_end",
+        "_buffer",
+        "_dst",
+        "_inspected",
+        "backend",
+        "bytes_received",
+        "bytes_sent",
+        "case_number",
+        "channel",
+        "gate",
+        "is_tls",
+        "is_uds",
+        "next_proto",
+        "node",
+        "owner",
+        "reason",
+        "server_name",
+        "src_host",
+        "src_port",
+        "started",
+        "status",
+    )
+
+    def __init__(self, gate: Gate, channel: Channel, peer: Peer) -> None:
+        self.gate = gate
+        self.owner: Listening = gate.owner
+        self.channel = channel
+        self.src_host, self.src_port = peer
+        self.is_uds = peer.host == UDS_HOST
+        self.is_tls = False
+        self.server_name = ""
+        self.next_proto = ""
+        self.started = monotonic()
+        self.case_number = 0
+        self.status = 200
+        self.reason = ""
+        self.backend = ""
+        self.node = ""
+        self.bytes_received = 0
+        self.bytes_sent = 0
+        self._dst: Endpoint | None = None
+        self._buffer = b""
+        self._inspected = False
+        self._at_end: list[Callable[[], None]] | None = None
+
+    def __repr__(self) -> str:
+        return f"<TCPXConn {self.line()} from {self.src_host}:{self.src_port} status={self.status}>"
+
+    @property
+    def dst(self) -> Endpoint:
+        """Host and port that the client connected to; of a Unix domain socket its path and 0."""
+        if self._dst is None:
+            try:
+                name = self.channel.sock.getsockname()
+            except OSError:
+                name = ""  # it is closed already
+            if isinstance(name, tuple):
+                self._dst = plain_host(name[0]), name[1]
+            else:
+                self._dst = self.gate.listener.bound if self.is_uds else "", 0
+        return self._dst
+
+    def believe(self, header: Header) -> None:
+        """Takes over what a PROXY header says of the client."""
+        if not header.is_known:
+            return
+        if header.transport in ("unix", "unixgram"):
+            self.src_host, self.src_port = UDS_HOST, 0
+            self._dst = header.dst_host, 0
+        else:
+            self.src_host, self.src_port = plain_host(header.src_host), header.src_port
+            self._dst = plain_host(header.dst_host), header.dst_port
+
+    def secured(self) -> None:
+        """Notes what was agreed on in a handshake here; nothing is left to be inspected."""
+        info = self.channel.tls
+        self._inspected = self.is_tls = True
+        self.server_name, self.next_proto = info.server_name, info.alpn
+
+    def inspect(self) -> TCPXConn:
+        """Looks, once, whether the client talks TLS, and at its ClientHello; waits for it up to `inspect_timeout`.
+
+        What is read is kept for whoever deals with the connection. Raises OSError.
+        """
+        if not self._inspected:
+            self._inspected = True
+            # No deadline of the channel: that would end it, and a client may well wait for the server to speak.
+            with gevent.Timeout(self.owner.inspect_timeout, False):  # type: ignore[arg-type]
+                self._read_hello()
+        return self
+
+    def _read_hello(self) -> None:
+        hello = HelloReader()
+        try:
+            while data := self.channel.recv(PIECE):
+                self._buffer += data
+                if self._buffer[0] != HANDSHAKE:
+                    return
+                if hello.feed(data):
+                    protocols = hello.alpn()
+                    self.is_tls, self.server_name = True, hello.server_name
+                    self.next_proto = ",".join(name.decode("latin-1") for name in protocols)
+                    return
+        except MalformedHello:
+            return  # whatever it is, it is no TLS
+
+    def taken(self) -> bytes:
+        """What was read of the connection and not dealt with; it is the caller's then."""
+        data, self._buffer = self._buffer, b""
+        return data
+
+    def refuse(self, status: int, reason: str) -> None:
+        """Notes why nobody deals with the connection; it is closed when the dealet returns True."""
+        self.status, self.reason = status, reason
+
+    def at_end(self, call: Callable[[], None]) -> None:
+        """Has something called when the connection has ended."""
+        if self._at_end is None:
+            self._at_end = []
+        self._at_end.append(call)
+
+    def watch(self, member: Cuttable) -> None:
+        """Has the deadline of something looked at, in addition to the channel's."""
+        self.gate.members.add(member)
+
+    def unwatch(self, member: Cuttable) -> None:
+        """Ends that."""
+        self.gate.members.discard(member)
+
+    def end(self) -> None:
+        """Closes the connection, and tells who wants to know. Idempotent."""
+        self.channel.close()
+        calls, self._at_end = self._at_end, None
+        for call in calls or ():
+            call()
+
+    def elapsed(self) -> str:
+        """Seconds since it was accepted, for logs."""
+        return f"{monotonic() - self.started:.3f}"
+
+    def line(self) -> str:
+        """What it is, in a few words: `TLS db.example.com 10.0.0.1:5432 > 10.0.0.7:5432`."""
+        host, port = self._dst or ("", 0)
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}" if port else host
+        kind = "TLS" if self.is_tls else "UDS" if self.is_uds else "TCP"
+        words = (kind, self.server_name, address or self.gate.listener.bound)
+        return " ".join(filter(None, words)) + (f" > {self.node}" if self.node else "")
+
+
+def plain_host(host: str) -> str:
+    """The IPv4 address of a host that came as an IPv6 one (::ffff:192.0.2.1); others as they are."""
+    return host[7:] if host.startswith("::ffff:") and "." in host else host

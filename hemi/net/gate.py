@@ -1,0 +1,149 @@
+"""Gates: one listening socket each, with the connections that came through it."""
+
+from __future__ import annotations
+
+import math
+from _socket import socket as RawSocket
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import gevent
+from gevent.event import Event
+
+from hemi.net.conn import UDS_HOST, TCPXConn, plain_host
+from hemi.net.proxied import read_header
+from hemi.proxy_protocol import ProxyProtocolError
+from hemi.sockets import Acceptor, Channel, Cuttable, Listener, Peer, Sweeper, is_broken
+from hemi.tlschannel import HandshakeFailed, TLSChannel
+
+if TYPE_CHECKING:
+    from hemi.net.listening import Listening
+
+COMPLAINT_INTERVAL = 1.0
+"""Seconds between two lines about connections that are turned away."""
+
+
+class Gate:
+    """Accepts connections and runs each in a greenlet of its own."""
+
+    def __init__(self, owner: Listening, listener: Listener) -> None:
+        self.owner = owner
+        self.listener = listener
+        self.members: set[Cuttable] = set()  # whose deadlines are looked at
+        self.greenlets: dict[gevent.Greenlet[Any, Any], RawSocket] = {}
+        self.refused = 0
+        """Connections that were turned away because there were too many."""
+        self._complained = -math.inf
+        self._acceptor = Acceptor(listener, self._accepted, self._warn, self._must_wait)
+        self._sweeper = Sweeper(self.members)
+        self._left = Event()
+        """Set when a connection has ended."""
+
+    def __repr__(self) -> str:
+        return f"<Gate {self.listener.bound} conns={len(self.greenlets)}>"
+
+    def start(self) -> None:
+        """Begins to accept."""
+        self._sweeper.start()
+        self._acceptor.start()
+
+    def _warn(self, message: str) -> None:
+        self.owner.stage.log.warning("gate", message)
+
+    def _must_wait(self) -> bool:
+        return self.owner.overload == "pause" and self.owner.is_full()
+
+    # Connections
+
+    def _accepted(self, sock: RawSocket, address: Any) -> None:
+        if self.owner.is_full():
+            self.owner.turn_away(sock)
+            self._turned_away()
+            return
+        greenlet = gevent.Greenlet(self._serve, sock, address)
+        self.greenlets[greenlet] = sock
+        greenlet.start()
+
+    def _turned_away(self) -> None:
+        self.refused += 1
+        now = monotonic()
+        if now - self._complained >= COMPLAINT_INTERVAL:
+            self._complained = now
+            self._warn(
+                f"{self.owner.label} turns connections away: {self.owner.max_concurrent_conns} are open, "
+                f"{self.refused} were refused so far"
+            )
+
+    def _serve(self, sock: RawSocket, address: Any) -> None:
+        """The life of a connection."""
+        owner = self.owner
+        channel = Channel(sock, owner.write_timeout)
+        conn = owner.conn_class(self, channel, _peer_of(address))
+        self.members.add(channel)
+        try:
+            if owner.expects_header(conn):
+                channel.deadline = monotonic() + owner.handshake_timeout
+                conn.believe(read_header(channel))
+                channel.deadline = math.inf
+            if owner.tls:
+                self.members.discard(channel)
+                conn.channel = secure = TLSChannel.over(channel)
+                self.members.add(secure)
+                secure.handshake(owner.tls_sites, owner.handshake_timeout)
+                conn.secured()
+            owner.requests += 1
+            owner.serve(conn)
+        except HandshakeFailed as error:
+            conn.refuse(400, str(error))
+            if not error.quiet:
+                self._tell(conn, f"the TLS handshake failed: {error}")
+        except (ProxyProtocolError, EOFError) as error:
+            conn.refuse(400, str(error))
+            self._tell(conn, f"is refused: {error}")
+        except OSError as error:
+            conn.refuse(400, "the client has gone")
+            if not is_broken(error):
+                owner.stage.log.warning("gate", f"a connection from {conn.src_host} failed", error)
+        except Exception as error:
+            conn.refuse(500, f"{type(error).__name__}: {error}")
+            owner.stage.log.error("gate", f"a connection from {conn.src_host} failed", error)
+        finally:
+            self._end(conn)
+
+    def _tell(self, conn: TCPXConn, what: str) -> None:
+        self.owner.stage.log.info("gate", f"{conn.src_host} at {self.listener.bound}: {what}")
+
+    def _end(self, conn: TCPXConn) -> None:
+        try:
+            if self.owner.record is not None:
+                self.owner.record(conn)
+            conn.end()
+        finally:
+            self.members.discard(conn.channel)
+            self.greenlets.pop(gevent.getcurrent(), None)  # type: ignore[call-overload]
+            self._left.set()
+
+    # Retiring
+
+    def retire(self) -> None:
+        """Accepts no more: another gate does, at the same listener."""
+        self._acceptor.stop()
+
+    def join(self, deadline: float) -> None:
+        """Waits for the connections until `deadline` (monotonic seconds), then kills what is left."""
+        while self.greenlets and (seconds := deadline - monotonic()) > 0:
+            self._left.clear()
+            self._left.wait(seconds)
+        left = list(self.greenlets)
+        if left:
+            self._warn(f"{len(left)} connections on {self.listener.bound} are cut at the end of the drain")
+            gevent.killall(left, block=True, timeout=1.0)
+        for greenlet in left:
+            if greenlet in self.greenlets and greenlet.dead:  # killed before it could begin
+                self.greenlets.pop(greenlet).close()
+        self._sweeper.stop()
+
+
+def _peer_of(address: Any) -> Peer:
+    """The peer of an accepted socket. An IPv4 client of a socket for both families is an IPv4 client."""
+    return Peer(plain_host(address[0]), address[1]) if isinstance(address, tuple) else Peer(UDS_HOST, 0)

@@ -1,0 +1,51 @@
+"""The $variables that conditions and templates of cases, and log formats of routers, may use.
+
+Each is a Python expression of its subject, a `TCPXConn`.
+"""
+
+from __future__ import annotations
+
+from hemi.conditions import Scope
+
+_KNOWN = {
+    "src_host": "s.src_host",
+    "src_port": "str(s.src_port)",
+    "dst_host": "s.dst[0]",
+    "dst_port": "str(s.dst[1])",
+    "uds": "('on' if s.is_uds else 'off')",
+}
+
+CASE_SCOPE = Scope(
+    "case",
+    # The client's first bytes are only waited for when somebody asks: in many protocols the server speaks first.
+    variables={
+        **_KNOWN,
+        "tls": "('on' if s.inspect().is_tls else 'off')",
+        "server_name": "s.inspect().server_name",
+        "next_proto": "s.inspect().next_proto",
+    },
+    networks=frozenset({"src_host", "dst_host"}),
+)
+
+LOG_SCOPE = Scope(
+    "connection log",
+    variables={
+        **_KNOWN,
+        "tls": "('on' if s.is_tls else 'off')",
+        "server_name": "s.server_name",
+        "next_proto": "s.next_proto",
+        "router": "s.owner.name",
+        "case": "str(s.case_number or '-')",
+        "backend": "s.backend",
+        "node": "s.node",
+        "status": "str(s.status)",
+        "reason": "s.reason",
+        "bytes_received": "str(s.bytes_received)",
+        "bytes_sent": "str(s.bytes_sent)",
+        "request_time": "s.elapsed()",
+        # what the formats "combined" and "common" have
+        "request": "s.line()",
+        "body_bytes_sent": "str(s.bytes_sent)",
+    },
+    networks=frozenset({"src_host", "dst_host"}),
+)

@@ -1,0 +1,177 @@
+"""The proxy: nodes that fail, PROXY headers out, TLS to nodes, limits, and what a reload leaves alone."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pytest
+
+from hemi.proxy_protocol import Header, parse
+from tests.net.conftest import net  # noqa: F401  a fixture
+from tests.net.kit import Net, echoed, receive, rest, until
+from tests.net.test_listening import closed
+from tests.tlskit import Authority
+from tests.upstream.kit import Peer, closed_port
+
+Start = Callable[[str], Net]
+
+
+@pytest.fixture
+def echo() -> Iterator[Peer]:
+    peer = Peer()
+    yield peer
+    peer.stop()
+
+
+def proxy(nodes: list[str], more: str = "", backend: str = "", router: str = "") -> str:
+    listed = ", ".join(f'{{address: "{node}"}}' for node in nodes)
+    return f"""
+drain_timeout: 10s
+backends:
+  back: {{type: tcpx_backend, nodes: [{listed}]{", " + backend if backend else ""}}}
+routers:
+  front:
+    type: tcpx_router
+    address: "127.0.0.1:0"
+    {router}
+    cases:
+      - dealets: [{{tcpx_proxy: {{to_backend: back{", " + more if more else ""}}}}}]
+"""
+
+
+def test_bulk_and_half_close(net: Start, echo: Peer) -> None:  # noqa: F811
+    data = os.urandom(1 << 20) * 8
+    one = net(proxy([echo.address]))
+    found = one.records("front")
+    with one.connect("front") as sock:
+        sending = gevent.spawn(lambda: (sock.sendall(data), sock.shutdown(socket.SHUT_WR)))
+        assert rest(sock) == data
+        sending.join()
+    until(lambda: found)
+    assert found[0][0] == 200 and found[0][3:] == (len(data), len(data))
+    node = one.served.stage.members["backends"]["back"].roster.nodes[0]  # type: ignore[attr-defined]
+    assert node.in_flight == 0 and not node.backend.channels
+
+
+def test_other_nodes_are_tried(net: Start, echo: Peer) -> None:  # noqa: F811
+    dead = [f"127.0.0.1:{closed_port()}" for _ in range(2)]
+    one = net(proxy([*dead, echo.address], backend="max_fails: 0"))
+    for _ in range(6):
+        with one.connect("front") as sock:
+            assert echoed(sock) == b"hello"
+
+
+def test_tries_are_limited(net: Start, echo: Peer) -> None:  # noqa: F811
+    one = net(
+        proxy([f"127.0.0.1:{closed_port()}", echo.address], "tries: 1", "balancer: first, max_fails: 0")
+    )
+    found = one.records("front")
+    with one.connect("front") as sock:
+        assert closed(sock)
+    until(lambda: found)
+    assert found[0][0] == 502 and "connection refused" in found[0][1]
+
+
+def test_no_node(net: Start) -> None:  # noqa: F811
+    one = net(proxy([f"127.0.0.1:{closed_port()}"]))
+    with one.connect("front") as sock:
+        assert closed(sock)
+    until(lambda: one.log.find("has no node"))
+    assert not one.served.stage.members["backends"]["back"].channels  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+def test_proxy_header_out(net: Start, version: str) -> None:  # noqa: F811
+    """It is the first that a node gets, also when the client says nothing."""
+    seen: list[Header] = []
+
+    def handle(sock: Any) -> None:
+        data = sock.recv(1000)
+        found = parse(data)
+        assert isinstance(found, Header)
+        seen.append(found)
+        sock.sendall(b"seen" + data[found.size :])
+
+    peer = Peer(handle)
+    try:
+        one = net(proxy([peer.address], f"send_proxy: {version}"))
+        with one.connect("front") as sock:
+            assert receive(sock, 4) == b"seen"
+            host, port = sock.getsockname()
+            assert (seen[0].src_host, seen[0].src_port, seen[0].version) == (host, port, int(version[1]))
+            assert f"{seen[0].dst_host}:{seen[0].dst_port}" == one.address("front")
+    finally:
+        peer.stop()
+
+
+def test_tls_to_the_node(net: Start, tmp_path: Path) -> None:  # noqa: F811
+    authority = Authority(tmp_path)
+    identity = authority.issue("node.example")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(identity.certificate, identity.private_key)
+    peer = Peer(context=context)
+    try:
+        one = net(
+            proxy(
+                [peer.address], backend=f"tls: true, tls_ca: {authority.file}, tls_server_name: node.example"
+            )
+        )
+        data = os.urandom(300_000)
+        with one.connect("front") as sock:
+            sending = gevent.spawn(sock.sendall, data)
+            assert receive(sock, len(data)) == data
+            sending.join()
+    finally:
+        peer.stop()
+
+
+def test_idle(net: Start, echo: Peer) -> None:  # noqa: F811
+    one = net(proxy([echo.address], "idle_timeout: 100ms"))
+    found = one.records("front")
+    with one.connect("front") as sock:
+        assert echoed(sock) == b"hello"
+        assert closed(sock)
+    until(lambda: found and not echo.open)
+    assert found[0][:2] == (200, "idle")
+
+
+def test_reload_keeps_relays(net: Start, echo: Peer) -> None:  # noqa: F811
+    text = proxy([echo.address])
+    one = net(text)
+    with one.connect("front") as old:
+        assert echoed(old) == b"hello"
+        one.reload(text.replace("tcpx_proxy", "access: {deny: all}}, {tcpx_proxy"))
+        with one.connect("front") as new:
+            assert closed(new)
+        assert echoed(old, b"still here") == b"still here"
+        old.shutdown(socket.SHUT_WR)
+        assert rest(old) == b""
+
+
+def test_the_end_of_the_stage_resets(net: Start, echo: Peer) -> None:  # noqa: F811
+    one = net(proxy([echo.address]))
+    with one.connect("front") as sock:
+        assert echoed(sock) == b"hello"
+        one.served.close()
+        with pytest.raises(ConnectionResetError):
+            rest(sock)
+
+
+def test_nothing_is_left(net: Start, echo: Peer) -> None:  # noqa: F811
+    one = net(proxy([echo.address], router="max_concurrent_conns: 100"))
+    with one.connect("front") as sock:
+        assert echoed(sock) == b"hello"
+    until(lambda: not one.owner("front").conns and not echo.open)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        with one.connect("front") as sock:
+            assert echoed(sock) == b"hello"
+    until(lambda: not one.owner("front").conns and not echo.open)
+    assert len(os.listdir("/proc/self/fd")) <= before
+    assert not [member for gate in one.owner("front").gates for member in gate.members]
