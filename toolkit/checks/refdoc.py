@@ -1,4 +1,4 @@
-"""The generated documentation: docs/reference.md and docs/gorox.schema.json, made from the declarations."""
+"""The generated documentation: reference and schema, made from the declarations, and the states of workers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+from hemi.procmgr.child import MOVES
 from hemi.procmgr.program import GOROX
 from hemi.reference import reference, schema
 
@@ -20,7 +21,33 @@ def documents() -> dict[str, str]:
     return {
         "docs/reference.md": reference(),
         "docs/gorox.schema.json": json.dumps(schema(), indent=1, ensure_ascii=False) + "\n",
+        "docs/internals/workers.md": workers(),
     }
+
+
+def workers() -> str:
+    """Draws the states of a worker from the table that its leader obeys."""
+    ids = {state: state.replace(" ", "_") for state in MOVES}
+    names = [f'    state "{state}" as {ident}' for state, ident in ids.items() if state != ident]
+    arrows = [
+        f"    {ids[state]} --> {ids[after]}: {event}"
+        for state, moves in MOVES.items()
+        for event, after in moves.items()
+    ]
+    diagram = "\n".join(["stateDiagram-v2", "    [*] --> new", *names, *arrows])
+    return f"""# The states of a worker
+
+Made from `MOVES` in `hemi/procmgr/child.py` by `toolkit/refdoc`; do not edit. A worker that is replaced gets a
+successor with the same number; a move that is not drawn is a bug, and is reported as one.
+
+```mermaid
+{diagram}
+```
+
+`ready`: the stage has started. `exit` is followed by `fork` at once after a steady life, by `back off` (0.1 s, doubled
+up to 30 s, with jitter) when it fails again and again, and by `give up` when it could never begin; the reason is
+shown by `goroxctl pids`.
+"""
 
 
 def stale(folder: Path) -> list[str]:
