@@ -30,6 +30,8 @@ import hemi.builtin.revisers.gzip
 import hemi.builtin.revisers.head
 import hemi.builtin.routers.tcpx_router
 import hemi.builtin.servers.echo_server
+import hemi.builtin.servers.socks_server
+import hemi.builtin.servers.tunnel_server
 import hemi.web.rule
 import hemi.web.server
 import hemi.web.webapp  # noqa: F401

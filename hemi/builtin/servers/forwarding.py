@@ -1,0 +1,232 @@
+"""What forward proxies have in common, whatever they are asked by: users, rules, dialling, relaying, logs.
+
+A server of this kind reads what its client wants (`user`, `host` and `port` of the connection), has `dial` judge that
+by the rules and connect, tells the client in the words of its protocol, and has `relay` carry the bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from time import monotonic
+
+from hemi.builtin.handlets.basic_auth import MAX_CLIENTS, Verifier, client_of
+from hemi.component import prop
+from hemi.conditions import Scope
+from hemi.errors import EnvError, UsageError
+from hemi.library import htpasswd
+from hemi.library.tokenbucket import TokenBuckets
+from hemi.library.watchedfile import WatchedFile
+from hemi.net.conn import TCPXConn
+from hemi.net.listening import Listening
+from hemi.net.relay import Relay
+from hemi.net.rules import ForwardRule, Rules, Wish
+from hemi.net.variables import LOG_SCOPE
+from hemi.server import Server
+from hemi.upstream.dial import Dialed, dial
+from hemi.upstream.errors import DialFailed, reason_of
+from hemi.values import Addr, Children, Duration, Path, Secret
+from hemi.web.errors import HTTPError
+
+__all__ = ["FORWARD_SCOPE", "ForwardConn", "Forwarding", "NotAllowed", "own_address"]
+
+
+class NotAllowed(Exception):
+    """The rules say no, and why is told to the log alone: a client could map our network with it."""
+
+
+class ForwardConn(TCPXConn):
+    """A client of a forward proxy. `user` is "" for nobody; `command` is what it asked for, "" as long as nothing."""
+
+    __slots__ = ("command", "host", "port", "user")
+
+    def __init__(self, *arguments: object) -> None:
+        TCPXConn.__init__(self, *arguments)  # type: ignore[arg-type]
+        self.user = ""
+        self.command = ""
+        self.host = ""
+        self.port = 0
+
+    @property
+    def peer(self) -> str:
+        """The client, for the error log."""
+        return f"{self.src_host}:{self.src_port}" if self.src_port else self.src_host
+
+    @property
+    def target(self) -> str:
+        """Where the client wants to get to."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def line(self) -> str:
+        """What was asked for, in a few words: `CONNECT example.com:443`."""
+        return f"{self.command} {self.target}" if self.command else super().line()
+
+
+FORWARD_SCOPE = Scope(
+    "forward proxy log",
+    variables={
+        **{name: code for name, code in LOG_SCOPE.variables.items() if name not in ("router", "case", "backend")},
+        "server": "s.owner.name",
+        "user": "s.user",
+        "method": "s.command",
+        "hostname": "s.host",
+        "port": "str(s.port)",
+    },
+    networks=LOG_SCOPE.networks,
+)  # fmt: skip
+
+
+class Forwarding(Listening, Server):
+    """The base of forward proxies. Nothing is allowed that `allow` does not allow."""
+
+    allow: Children[ForwardRule] = prop([], "Who may go where. Nobody may go anywhere else.", inherit=False)
+    deny: Children[ForwardRule] = prop([], "Who may not, although a rule of `allow` says so.", inherit=False)
+
+    users: dict[str, Secret] = prop({}, "Hashes of passwords by user name.", inherit=False)
+    users_file: Path | None = prop(
+        None,
+        "A file with a line user:hash for each, as htpasswd makes it. Changes count at once.",
+        inherit=False,
+    )
+    allow_plain: bool = prop(False, 'Take "{PLAIN}password" for a hash, too. For experiments.', inherit=False)
+    cache_time: Duration = prop(
+        "5m", "How long a right password is not verified again; 0: always verify.", inherit=False
+    )
+    max_failures: int = prop(
+        20, "How many wrong passwords a client may try at once, and per failure_window; 0: any number.",
+        least=0, inherit=False,
+    )  # fmt: skip
+    failure_window: Duration = prop("1m", "See max_failures.", least="1s", inherit=False)
+
+    request_timeout: Duration = prop(
+        "10s", "How long a client may take to say who it is and what it wants.", least="100ms"
+    )
+    connect_timeout: Duration = prop(
+        "10s", "How long it may take to resolve a name and to connect.", least="100ms"
+    )
+    idle_timeout: Duration = prop("5m", "How long nothing may move in either direction.", least="100ms")
+    max_lifetime: Duration = prop("1d", "How long a relay may last.", least="1s", inherit=False)
+
+    conn_class = ForwardConn
+    log_scope = FORWARD_SCOPE
+
+    def check(self) -> Iterator[str | tuple[str, str]]:
+        """Hashes and files must be usable, and rules must speak of users that can be known."""
+        yield from Listening.check(self)
+        for name, hashed in self.users.items():
+            try:
+                htpasswd.check_user(name)
+                htpasswd.scheme_of(hashed, self.allow_plain)
+            except ValueError as error:
+                yield "users", f'"{name}": {error}'
+        if self.users_file is not None:
+            try:
+                self._watch(self.users_file)
+            except ValueError as error:
+                yield "users_file", f"{self.users_file} is not usable: {error}"
+            except OSError as error:
+                yield "users_file", f"cannot be read: {self.users_file}: {error.strerror}"
+        if not self.has_users and any(rule.users for rule in (*self.allow, *self.deny)):
+            yield "must have users or a users_file: a rule names users"
+
+    @property
+    def has_users(self) -> bool:
+        """Whether clients must say who they are."""
+        return bool(self.users) or self.users_file is not None
+
+    def prepare(self) -> None:
+        """Reads the users, takes the addresses. Raises EnvError or UsageError."""
+        try:
+            self._file = self._watch(self.users_file) if self.users_file is not None else None
+        except ValueError as error:
+            raise UsageError(f"{self.users_file} is not usable: {error}") from error
+        except OSError as error:
+            raise EnvError(f"cannot read {self.users_file}: {error.strerror}") from error
+        failures = None
+        if self.max_failures:
+            failures = TokenBuckets(self.max_failures / self.failure_window, self.max_failures, MAX_CLIENTS)
+        self._verifier = Verifier(self.cache_time, failures)
+        self.rules = Rules(self.allow, self.deny)
+        Listening.prepare(self)
+
+    def stop(self, deadline: float) -> None:
+        """Lets relays end until `deadline`, cuts the rest, lets the threads go."""
+        Listening.stop(self, deadline)
+        if hasattr(self, "_verifier"):
+            self._verifier.close()
+
+    def _watch(self, path: str) -> WatchedFile[dict[str, str]]:
+        return WatchedFile(
+            path,
+            lambda text: htpasswd.parse(text, self.allow_plain),
+            lambda message: self.stage.log.error("forward", message),
+        )
+
+    def tell(self, conn: ForwardConn, status: int, reason: str) -> None:
+        """Notes in the error log, and for the access log, what came of a client's wish."""
+        conn.refuse(status, reason)
+        at = f" at {conn.target}" if conn.host else ""
+        self.stage.log.info("forward", f"{self.label}: {conn.peer}{at}: {reason}")
+
+    # What clients want
+
+    def is_user(self, conn: ForwardConn, user: str, password: bytes) -> bool:
+        """Tells whether this is the password of this user, who is the connection's then."""
+        of_file = self._file.get() if self._file is not None else {}
+        hashed = self.users.get(user) or of_file.get(user)
+        right = hashed is not None and self._verifier.remembers(hashed, user, password)
+        if not right:
+            decoys = () if hashed is not None else (*self.users.values(), *of_file.values())
+            try:
+                right = self._verifier.verify(hashed, user, password, decoys, client_of(conn.src_host))
+            except HTTPError as error:
+                self.tell(conn, error.status, "too many passwords are tried")
+                return False
+        if right:
+            conn.user = user
+        else:
+            self.tell(conn, 407, f"wrong password for {user[:80]!r}")
+        return right
+
+    def dial(self, conn: ForwardConn) -> Dialed:
+        """Connects to where the client wants to get to, if it may. Raises NotAllowed, DialFailed."""
+        permit = self.rules.permit(Wish(conn.user, conn.src_host, conn.host, conn.port))
+        if permit is None:
+            raise NotAllowed("no rule allows it")
+        try:
+            node = dial(
+                Addr(conn.host, conn.port),
+                self.stage.resolv,
+                timeout=self.connect_timeout,
+                write_timeout=self.write_timeout,
+                permit=permit,
+            )
+        except DialFailed as error:
+            if permit.refused and error.phase == "resolve":
+                raise NotAllowed(f"no rule allows its address {permit.refused}") from None
+            raise
+        conn.watch(node)
+        conn.at_end(lambda: conn.unwatch(node))
+        conn.at_end(node.close)
+        try:
+            host, port = node.sock.getpeername()[:2]
+        except OSError as error:  # it was there, and has gone already
+            raise DialFailed(reason_of(error), node=conn.target, phase="connect") from None
+        conn.node = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return node
+
+    def relay(self, conn: ForwardConn, node: Dialed, first: bytes) -> None:
+        """Carries bytes both ways, `first` of them to the node, until both sides have ended or the time is over."""
+        relay = Relay(conn.channel, node, self.idle_timeout, monotonic() + self.max_lifetime)
+        conn.watch(relay)
+        try:
+            relay.run(first)
+        finally:
+            conn.unwatch(relay)
+            conn.bytes_received, conn.bytes_sent = relay.moved
+            conn.reason = relay.reason
+
+
+def own_address(node: Dialed) -> tuple[str, int]:
+    """Host and port of our end of a connection."""
+    host, port = node.sock.getsockname()[:2]
+    return str(host), int(port)
