@@ -9,6 +9,8 @@
     case.py         a condition, and the dealets to run when it holds
     dealet.py       the kind: deals with a connection, or declines
     relay.py        bytes both ways between two channels
+    rules.py        who may go where through a forward proxy
+    socks.py        SOCKS on the wire
     variables.py    the $variables of conditions, templates and log formats
 
 What is spoken on the connections belongs elsewhere.
