@@ -70,7 +70,9 @@ def _become_heir(directory: str, environ: dict[str, str], sockets: list[dict[str
             os.set_inheritable(descriptor, True)
         heritage = {"sockets": sockets, "pipe": writer, "pid": os.getppid()}
         os.chdir(directory)
-        environ = {name: value for name, value in environ.items() if name != "WATCHDOG_PID"}  # it is not the same
+        environ = {
+            name: value for name, value in environ.items() if name != "WATCHDOG_PID"
+        }  # it is not the same
         argv = [sys.executable, *sys.orig_argv[1:]]
         os.execve(sys.executable, argv, {**environ, VARIABLE: json.dumps(heritage)})
     except BaseException as error:

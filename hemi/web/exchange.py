@@ -51,7 +51,7 @@ def run(stream, server: HTTPXServer) -> None:  # type: ignore[no-untyped-def]  #
             stream.keep_alive = False
         except (GreenletExit, KeyboardInterrupt):
             raise
-        except BaseException as error:  # sys.exit() and a gevent.Timeout that nobody caught are the app's faults too
+        except BaseException as error:  # sys.exit() and a stray gevent.Timeout are the app's faults, too
             _report(stream, response, error, server)
         owner = request.rule or request.webapp or server
         if owner.record is not None:

@@ -43,7 +43,10 @@ def free_port() -> int:
 def refused(address: str) -> bool:
     try:
         Client(address, timeout=2).close()
-    except (ConnectionRefusedError, ConnectionResetError):  # reset: it was in the queue when the socket was closed
+    except (
+        ConnectionRefusedError,
+        ConnectionResetError,
+    ):  # reset: it was in the queue when the socket was closed
         return True
     return False
 
