@@ -200,6 +200,7 @@ def run(command: list[str], timeout: float = 60, **options: Any) -> subprocess.C
         command,
         capture_output=True,
         text=True,
+        errors="replace",  # pip and its helpers write over each other now and then
         timeout=timeout,
         stdin=subprocess.DEVNULL,
         check=False,
