@@ -124,7 +124,7 @@ class Server1Stream:
         return head
 
     def _make_plain_head(self, resp: Response, size: int) -> bytes:
-        """The head of a response with nothing special about it: all but the date is remembered (0.6 µs saved)."""
+        """The head of a response with nothing special about it: all but the date is remembered."""
         conn = self.conn
         if (
             conn is None
