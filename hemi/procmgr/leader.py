@@ -94,6 +94,8 @@ class Leader:
         self.warning = ""
         """What to tell once everything serves."""
         self._code = 0
+        self._fatal = ""
+        """Why it could not start."""
 
     def __repr__(self) -> str:
         return f"<Leader {self.state} {self.crew!r}>"
@@ -114,6 +116,8 @@ class Leader:
             self.loop.run()
         finally:
             self._close()
+        if self.starter is not None:  # only now: its user may look for what we have removed
+            self.starter.report(self._code, self._fatal)
         return self._code
 
     def finish(self, code: int) -> None:
@@ -189,8 +193,7 @@ class Leader:
 
     def _say_fatal(self, text: str, code: int) -> None:
         print(text, file=sys.stderr, flush=True)
-        if self.starter is not None:
-            self.starter.report(code, text)
+        self._fatal = text
         self.finish(code)
 
     def _close(self) -> None:
