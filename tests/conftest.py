@@ -3,7 +3,10 @@
 `tests.patching` has patched before: start pytest by toolkit/test, or by python -m pytest in the top directory.
 """
 
+import atexit
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,18 @@ from hemi.source import Dirs
 from tests.running import GoroxProcess, Served, dirs_below, serve_text, until
 
 os.environ.setdefault("GOROX_ALLOW_ROOT", "1")  # where tests run as root, so do the workers that they start
+
+
+def _keep_bytecode() -> None:
+    """Has the processes of tests compile each module once, even where the environment says not to write bytecode."""
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+        folder = tempfile.mkdtemp(prefix="gorox-tests-bytecode-")
+        os.environ["PYTHONPYCACHEPREFIX"] = folder
+        owner = os.getpid()
+        atexit.register(lambda: os.getpid() == owner and shutil.rmtree(folder, ignore_errors=True))
+
+
+_keep_bytecode()
 
 
 @pytest.fixture
