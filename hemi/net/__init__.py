@@ -4,7 +4,7 @@
     certificate.py  a certificate with the host names that it is for
     gate.py         a listening socket with the connections that came through it
     conn.py         one connection, and what a case may ask of it
-    proxied.py      the PROXY header at the beginning of a connection, read and written
+    proxied.py      the PROXY header that tells a node who its client is
     router.py       the kind: cases, tried in order
     case.py         a condition, and the dealets to run when it holds
     dealet.py       the kind: deals with a connection, or declines

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import gevent
 
+from hemi.peers import UDS_HOST, peer_named, plain_host
 from hemi.proxy_protocol import Endpoint, Header
 from hemi.sockets import Channel, Cuttable, Peer
 from hemi.tlshello import HANDSHAKE, HelloReader, MalformedHello
@@ -15,9 +16,6 @@ from hemi.tlshello import HANDSHAKE, HelloReader, MalformedHello
 if TYPE_CHECKING:
     from hemi.net.gate import Gate
     from hemi.net.listening import Listening
-
-UDS_HOST = "unix:"
-"""What the address of a client of a Unix domain socket reads as."""
 
 PIECE = 16384
 
@@ -98,12 +96,8 @@ class TCPXConn:
         """Takes over what a PROXY header says of the client."""
         if not header.is_known:
             return
-        if header.transport in ("unix", "unixgram"):
-            self.src_host, self.src_port = UDS_HOST, 0
-            self._dst = header.dst_host, 0
-        else:
-            self.src_host, self.src_port = plain_host(header.src_host), header.src_port
-            self._dst = plain_host(header.dst_host), header.dst_port
+        self.src_host, self.src_port = peer_named(header, Peer(self.src_host, self.src_port))
+        self._dst = plain_host(header.dst_host), 0 if self.src_host == UDS_HOST else header.dst_port
 
     def secured(self) -> None:
         """Notes what was agreed on in a handshake here; nothing is left to be inspected."""
@@ -179,8 +173,3 @@ class TCPXConn:
         kind = "TLS" if self.is_tls else "UDS" if self.is_uds else "TCP"
         words = (kind, self.server_name, address or self.gate.listener.bound)
         return " ".join(filter(None, words)) + (f" > {self.node}" if self.node else "")
-
-
-def plain_host(host: str) -> str:
-    """The IPv4 address of a host that came as an IPv6 one (::ffff:192.0.2.1); others as they are."""
-    return host[7:] if host.startswith("::ffff:") and "." in host else host

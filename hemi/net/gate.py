@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from gevent.event import Event
 
-from hemi.net.conn import UDS_HOST, TCPXConn, plain_host
-from hemi.net.proxied import read_header
+from hemi.net.conn import TCPXConn
+from hemi.peers import peer_of, read_header
 from hemi.proxy_protocol import ProxyProtocolError
-from hemi.sockets import Acceptor, Channel, Cuttable, Listener, Peer, Sweeper, is_broken
+from hemi.sockets import Acceptor, Channel, Cuttable, Listener, Sweeper, is_broken
 from hemi.tlschannel import HandshakeFailed, TLSChannel
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Gate:
         """The life of a connection."""
         owner = self.owner
         channel = Channel(sock, owner.write_timeout)
-        conn = owner.conn_class(self, channel, _peer_of(address))
+        conn = owner.conn_class(self, channel, peer_of(address))
         self.members.add(channel)
         try:
             if owner.expects_header(conn):
@@ -142,8 +142,3 @@ class Gate:
             if greenlet in self.greenlets and greenlet.dead:  # killed before it could begin
                 self.greenlets.pop(greenlet).close()
         self._sweeper.stop()
-
-
-def _peer_of(address: Any) -> Peer:
-    """The peer of an accepted socket. An IPv4 client of a socket for both families is an IPv4 client."""
-    return Peer(plain_host(address[0]), address[1]) if isinstance(address, tuple) else Peer(UDS_HOST, 0)

@@ -1,35 +1,15 @@
-"""The PROXY header at the beginning of a connection: read from a channel, and made for one.
-
-What it looks like is in `hemi.proxy_protocol`; whom to believe is for the caller.
-"""
+"""The PROXY header that tells a node of the client whose connection follows. Reading one is in `hemi.peers`."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 from hemi import proxy_protocol
-from hemi.net.conn import UDS_HOST, TCPXConn
-from hemi.proxy_protocol import TLV, Endpoint, Header, TLSDetails
-from hemi.sockets import Channel
+from hemi.net.conn import TCPXConn
+from hemi.peers import UDS_HOST
+from hemi.proxy_protocol import TLV, Endpoint, TLSDetails
 
 Version = Literal["v1", "v2"]
-
-
-def read_header(channel: Channel) -> Header:
-    """Reads the header that must open the connection; nothing behind it is touched.
-
-    Raises ProxyProtocolError, EOFError, DeadlinePassed, OSError.
-    """
-    head = b""
-    while True:
-        data = channel.peek(4096)
-        if not data:
-            raise EOFError("the connection ended before the PROXY header did")
-        result = proxy_protocol.parse(head + data)
-        if isinstance(result, Header):
-            channel.sock.recv(result.size - len(head))
-            return result
-        head += channel.sock.recv(len(data))  # more is needed, so all of this belongs to the header
 
 
 def make_header(conn: TCPXConn, version: Version) -> bytes:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from gevent.event import Event
 
+from hemi.peers import peer_named, peer_of, read_header
 from hemi.proxy_protocol import ProxyProtocolError
-from hemi.sockets import Acceptor, Channel, Listener, Peer, Sweeper, is_broken
+from hemi.sockets import Acceptor, Channel, Listener, Sweeper, is_broken
 from hemi.tlschannel import PLAIN_HTTP_ANSWER, HandshakeFailed, TLSChannel
 from hemi.web.h1.conn import FAREWELL, Server1Conn
-from hemi.web.realip import read_proxy_header
 from hemi.web.statuses import STATUS_LINES
 
 if TYPE_CHECKING:
@@ -86,10 +86,10 @@ class Gate:
         self.channels.add(channel)
         conn: Server1Conn | None = None
         try:
-            peer = _peer_of(address)
+            peer = peer_of(address)
             if server.proxy_protocol and peer.host in server.proxies:
                 channel.deadline = monotonic() + server.handshake_timeout
-                peer = read_proxy_header(channel, peer)
+                peer = peer_named(read_header(channel), peer)
                 channel.deadline = math.inf
             if server.tls:
                 self.channels.discard(channel)
@@ -176,11 +176,3 @@ class Gate:
             self._log(f"{len(left)} connections on {self.listener.bound} are cut at the end of the drain")
             gevent.killall(left, block=True, timeout=1.0)
         self._sweeper.stop()
-
-
-def _peer_of(address: Any) -> Peer:
-    """The peer of an accepted socket. An IPv4 client of a socket for both families is an IPv4 client."""
-    if not isinstance(address, tuple):
-        return Peer("unix:", 0)
-    host = address[0]
-    return Peer(host[7:] if host.startswith("::ffff:") and "." in host else host, address[1])

@@ -9,8 +9,6 @@ import ipaddress
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from hemi import proxy_protocol
-from hemi.sockets import Channel, Peer
 from hemi.web.fields import parse_parameters, split_list
 
 if TYPE_CHECKING:
@@ -75,30 +73,3 @@ def _node(text: str) -> tuple[str, int]:
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
     return str(address), int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else 0
-
-
-def read_proxy_header(channel: Channel, peer: Peer) -> Peer:
-    """Reads the PROXY protocol header that must open the connection; nothing behind it is touched.
-
-    Returns the client that it names, or `peer` when it names none (LOCAL, UNKNOWN). Raises ProxyProtocolError,
-    EOFError, DeadlinePassed, OSError.
-    """
-    head = b""
-    while True:
-        data = channel.peek(4096)
-        if not data:
-            raise EOFError("the connection ended before the PROXY header did")
-        result = proxy_protocol.parse(head + data)
-        if isinstance(result, proxy_protocol.Header):
-            channel.sock.recv(result.size - len(head))
-            return _client_of(result, peer)
-        head += channel.sock.recv(len(data))  # more is needed, so all of this belongs to the header
-
-
-def _client_of(header: proxy_protocol.Header, peer: Peer) -> Peer:
-    if not header.is_known:
-        return peer
-    if header.transport in ("unix", "unixgram"):
-        return Peer("unix:", 0)
-    host, _ = _node(f"[{header.src_host}]" if ":" in header.src_host else header.src_host)
-    return Peer(host, header.src_port)

@@ -14,7 +14,6 @@ from gevent import ssl
 from gevent.event import Event
 
 from hemi.errors import EnvError
-from hemi.web.gate import _peer_of
 from hemi.web.request import Request
 from hemi.web.response import Response
 from tests.tlskit import Authority
@@ -84,9 +83,6 @@ def test_repr_and_peers() -> None:
     with serve() as site:
         (gate,) = site.server.gates
         assert repr(gate) == f"<Gate {site.address} conns=0>"
-    assert _peer_of("") == ("unix:", 0)
-    assert _peer_of(("::ffff:1.2.3.4", 5, 0, 0)) == ("1.2.3.4", 5)
-    assert _peer_of(("::1", 5, 0, 0)) == ("::1", 5)
 
 
 # Reloads

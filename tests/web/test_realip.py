@@ -10,9 +10,7 @@ from typing import Any
 
 import pytest
 
-from hemi import proxy_protocol
-from hemi.sockets import Peer
-from hemi.web.realip import Networks, _client_of, _node
+from hemi.web.realip import Networks, _node
 from hemi.web.request import Request
 from hemi.web.response import Response
 from tests.webkit import Site, serve
@@ -179,14 +177,6 @@ def test_a_header_that_does_not_come() -> None:
     with serve(who, server={**PROXIED, "handshake_timeout": "200ms"}) as site, site.connect() as client:
         assert client.is_closed()
         assert not site.log.of("error") and not site.log.of("warning")
-
-
-def test_unix_domain_clients_in_headers() -> None:
-    header = proxy_protocol.parse(
-        b"\r\n\r\n\0\r\nQUIT\n\x21\x31" + struct.pack("!H", 216) + b"/a".ljust(216, b"\0")
-    )
-    assert isinstance(header, proxy_protocol.Header)
-    assert _client_of(header, Peer("127.0.0.1", 1)) == ("unix:", 0)
 
 
 def test_a_client_named_by_a_header_is_trusted_by_its_own_address() -> None:

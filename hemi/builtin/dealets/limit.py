@@ -12,12 +12,12 @@ from functools import partial
 from time import monotonic
 from typing import Annotated
 
-from hemi.builtin.handlets.basic_auth import client_of
 from hemi.builtin.handlets.limit import LONGEST_KEY, Rate, RateKind, Sparing
 from hemi.component import prop
 from hemi.library.tokenbucket import ENTRY_SIZE, TokenBuckets
 from hemi.net.conn import TCPXConn
 from hemi.net.dealet import Dealet
+from hemi.peers import client_of
 from hemi.values import Condition, Size, Template
 
 __all__ = ["LimitDealet"]

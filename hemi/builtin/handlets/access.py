@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from hemi.component import prop
 from hemi.conditions import CompiledCondition, ConditionError, Networks, compile_condition
 from hemi.library.networktable import NetworkTable, plain
+from hemi.peers import UDS_HOST
 from hemi.source import Given
 from hemi.values import Context, Kind, Parts, Wrong, spelled
 from hemi.values.net import Net
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from hemi.web.request import Request
     from hemi.web.response import Response
 
-UDS_HOST = "unix:"
-"""What the address of a client of a Unix domain socket reads as."""
 KNOWN_HOSTS = 1024
 
 

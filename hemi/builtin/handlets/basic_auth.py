@@ -9,7 +9,6 @@ client that fails too often must wait before its next guess is looked at at all.
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import os
 import time
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from hemi.errors import EnvError, UsageError
 from hemi.library import htpasswd
 from hemi.library.tokenbucket import TokenBuckets
 from hemi.library.watchedfile import WatchedFile
+from hemi.peers import client_of
 from hemi.values import Duration, Path, Secret
 from hemi.web.errors import HTTPError
 from hemi.web.fields import quote_string
@@ -228,17 +228,4 @@ class Verifier:
             self._right[digest] = time.monotonic() + self._cache_time
 
 
-def client_of(host: str) -> str:
-    """Who a client is, for counting: an IPv6 client can use all addresses of its /64."""
-    if ":" not in host:
-        return host
-    try:
-        address = ipaddress.IPv6Address(host.partition("%")[0])
-    except ValueError:
-        return host
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.IPv6Address(int(address) >> 64 << 64)) + "/64"
-
-
-__all__ = ["BasicAuth", "Verifier", "client_of"]
+__all__ = ["BasicAuth", "Verifier"]

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast
 
 from gevent import sleep
 
-from hemi.builtin.handlets.basic_auth import client_of
 from hemi.component import prop
 from hemi.library.tokenbucket import ENTRY_SIZE, Taken, TokenBuckets
+from hemi.peers import client_of
 from hemi.source import Given
 from hemi.values import Condition, Context, Duration, Kind, Size, Template
 from hemi.web.handlet import Handlet

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from time import monotonic
 
-from hemi.builtin.handlets.basic_auth import MAX_CLIENTS, Verifier, client_of
+from hemi.builtin.handlets.basic_auth import MAX_CLIENTS, Verifier
 from hemi.component import prop
 from hemi.conditions import Scope
 from hemi.errors import EnvError, UsageError
@@ -21,6 +21,7 @@ from hemi.net.listening import Listening
 from hemi.net.relay import Relay
 from hemi.net.rules import ForwardRule, Rules, Wish
 from hemi.net.variables import LOG_SCOPE
+from hemi.peers import client_of
 from hemi.server import Server
 from hemi.upstream.dial import Dialed, dial
 from hemi.upstream.errors import DialFailed, reason_of

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hemi import __version__
+from hemi.peers import plain_host
 
 if TYPE_CHECKING:
     from hemi.tls import TLSInfo
@@ -183,5 +184,4 @@ def server_address(req: Request) -> str:
         return ""
     if not isinstance(name, tuple):
         return ""
-    host: str = name[0]
-    return host[7:] if host.startswith("::ffff:") and "." in host else host
+    return plain_host(name[0])

@@ -256,17 +256,3 @@ def test_problems(props: dict[str, Any], problem: str) -> None:
     with pytest.raises(ConfigError, match=problem) as caught:
         load(config(rules=[{"handlets": [{"basic_auth": props}]}]))
     assert "secret" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("host", "client"),
-    [
-        ("192.0.2.1", "192.0.2.1"),
-        ("unix:", "unix:"),
-        ("2001:db8:1:2:3::4", "2001:db8:1:2::/64"),
-        ("fe80::1%eth0", "fe80::/64"),
-        ("::ffff:192.0.2.1", "192.0.2.1"),
-    ],
-)
-def test_who_a_client_is(host: str, client: str) -> None:
-    assert basic_auth.client_of(host) == client
