@@ -1,30 +1,12 @@
-"""The handlet `basic_auth`: user names and passwords by HTTP's Basic authentication (RFC 7617).
-
-What costs time is kept away from everybody else. Hashes are verified in threads of their own, a few at a time, and a
-success is remembered for a while: under the HMAC of hash, user and password with a key of this process, so that
-memory holds no password, and a changed hash forgets it. A user that does not exist costs what one that does costs. A
-client that fails too often must wait before its next guess is looked at at all.
-"""
+"""The handlet `basic_auth`: user names and passwords by HTTP's Basic authentication (RFC 7617)."""
 
 from __future__ import annotations
 
-import hmac
-import os
-import time
 from collections.abc import Iterator
-from math import ceil
 from typing import TYPE_CHECKING
 
-from gevent.event import AsyncResult
-from gevent.threadpool import ThreadPool
-
 from hemi.component import prop
-from hemi.errors import EnvError, UsageError
-from hemi.library import htpasswd
-from hemi.library.tokenbucket import TokenBuckets
-from hemi.library.watchedfile import WatchedFile
-from hemi.peers import client_of
-from hemi.values import Duration, Path, Secret
+from hemi.passwords import Passwords, PutOff
 from hemi.web.errors import HTTPError
 from hemi.web.fields import quote_string
 from hemi.web.handlet import Handlet
@@ -33,15 +15,10 @@ if TYPE_CHECKING:
     from hemi.web.request import Request
     from hemi.web.response import Response
 
-THREADS = 4
-MAX_WAITING = 64
-"""How many verifications may wait for a thread; more are answered with 503."""
-MAX_CACHED = 10000
-MAX_CLIENTS = 50000
-"""Of how many clients the failures are counted."""
+__all__ = ["BasicAuth"]
 
 
-class BasicAuth(Handlet, sign="basic_auth"):
+class BasicAuth(Passwords, Handlet, sign="basic_auth"):
     """Asks for user name and password, and declines the requests of those who know them.
 
     The next handlets see the user as $user, WSGI apps as REMOTE_USER. Passwords are hashed by bcrypt or argon2 (with
@@ -50,77 +27,28 @@ class BasicAuth(Handlet, sign="basic_auth"):
     """
 
     realm: str = prop("Restricted", "What the password is for: browsers show it.", inherit=False)
-    users: dict[str, Secret] = prop({}, "Hashes of passwords by user name.", inherit=False)
-    users_file: Path | None = prop(
-        None,
-        "A file with a line user:hash for each, as htpasswd makes it. Changes count at once.",
-        inherit=False,
-    )
-    allow_plain: bool = prop(False, 'Take "{PLAIN}password" for a hash, too. For experiments.', inherit=False)
-    cache_time: Duration = prop(
-        "5m", "How long a right password is not verified again; 0: always verify.", inherit=False
-    )
-    max_failures: int = prop(
-        20,
-        "How many wrong passwords a client may try at once, and per failure_window (429 beyond); 0: any number.",
-        least=0,
-        inherit=False,
-    )
-    failure_window: Duration = prop("1m", "See max_failures.", least="1s", inherit=False)
     hide: bool = prop(
         False, "Remove the password from the request, so that no app and no backend sees it.", inherit=False
     )
 
     def check(self) -> Iterator[str | tuple[str, str]]:
-        """All hashes must be usable, those of the file as well."""
+        """There must be users, and a text that a field can carry."""
         try:
             quote_string(self.realm)
         except ValueError as error:
             yield "realm", f"must be text that a field can carry: {error}"
-        if not self.users and self.users_file is None:
+        if not self.has_users:
             yield "must have users or a users_file"
-        for name, hashed in self.users.items():
-            try:
-                htpasswd.check_user(name)
-                htpasswd.scheme_of(hashed, self.allow_plain)
-            except ValueError as error:
-                yield "users", f'"{name}": {error}'
-        if self.users_file is not None:
-            try:
-                self._watch(self.users_file)
-            except ValueError as error:
-                yield "users_file", f"{self.users_file} is not usable: {error}"
-            except OSError as error:
-                yield "users_file", f"cannot be read: {self.users_file}: {error.strerror}"
+        yield from Passwords.check(self)
 
     def prepare(self) -> None:
-        """Reads the file. Raises EnvError or UsageError when that is impossible by now."""
+        """Reads the file, writes the challenge."""
         self._challenge = (("www-authenticate", f'Basic realm={quote_string(self.realm)}, charset="UTF-8"'),)
-        try:
-            self._file = self._watch(self.users_file) if self.users_file is not None else None
-        except ValueError as error:
-            raise UsageError(f"{self.users_file} is not usable: {error}") from error
-        except OSError as error:
-            raise EnvError(f"cannot read {self.users_file}: {error.strerror}") from error
-        failures = None
-        if self.max_failures:
-            failures = TokenBuckets(self.max_failures / self.failure_window, self.max_failures, MAX_CLIENTS)
-        self._verifier = Verifier(self.cache_time, failures)
-
-    def stop(self, deadline: float) -> None:
-        """Lets the threads go."""
-        if hasattr(self, "_verifier"):
-            self._verifier.close()
-
-    def _watch(self, path: str) -> WatchedFile[dict[str, str]]:
-        return WatchedFile(
-            path,
-            lambda text: htpasswd.parse(text, self.allow_plain),
-            lambda message: self.stage.log.error("auth", message),
-        )
+        Passwords.prepare(self)
 
     def handle(self, req: Request, resp: Response) -> bool:
-        """Declines when user and password are right."""
+        """Declines when user and password are right. A client that is put off gets 429, or 503 when there is too much
+        to do."""
         credentials = req.basic_auth()
         if credentials is not None and self._is_right(req, *credentials):
             req.auth_user = credentials[0]
@@ -131,101 +59,12 @@ class BasicAuth(Handlet, sign="basic_auth"):
         return True
 
     def _is_right(self, req: Request, user: str, password: str) -> bool:
-        of_file = self._file.get() if self._file is not None else {}
-        hashed, secret = self.users.get(user) or of_file.get(user), password.encode()
-        if hashed is not None and self._verifier.remembers(hashed, user, secret):
-            return True
-        decoys = () if hashed is not None else (*self.users.values(), *of_file.values())
         try:
-            right = self._verifier.verify(hashed, user, secret, decoys, client_of(req.src_host))
-        except HTTPError as error:
-            self.stage.log.warning("auth", f"{req.src_host} was put off with {error.status} at {req.line()}")
-            raise
+            right = self.knows(user, password.encode(), req.src_host)
+        except PutOff as error:
+            status = 429 if error.is_guessing else 503
+            self.stage.log.warning("auth", f"{req.src_host} was put off with {status} at {req.line()}")
+            raise HTTPError(status, headers=(("retry-after", str(error.seconds)),)) from None
         if not right:
             self.stage.log.info("auth", f"{req.src_host} failed as {user[:80]!r} at {req.line()}")
         return right
-
-
-class Verifier:
-    """Verifies passwords in threads, and remembers those that were right for `cache_time` seconds.
-
-    `failures` has a token for each password that a client may still get wrong.
-    """
-
-    def __init__(self, cache_time: float, failures: TokenBuckets | None) -> None:
-        self._cache_time = cache_time
-        self._failures = failures
-        self._key = os.urandom(32)
-        self._right: dict[bytes, float] = {}  # digest -> until when it counts
-        self._running: dict[bytes, AsyncResult[bool]] = {}
-        self._pool: ThreadPool | None = None
-
-    def close(self) -> None:
-        """Ends the threads."""
-        if self._pool is not None:
-            self._pool.kill()
-            self._pool = None
-
-    def _digest(self, hashed: str, user: str, password: bytes) -> bytes:
-        text = f"{hashed}\0{user}\0".encode("utf-8", "surrogateescape")
-        return hmac.digest(self._key, text + password, "sha256")
-
-    def remembers(self, hashed: str, user: str, password: bytes) -> bool:
-        """Tells whether this was right not long ago."""
-        until = self._right.get(self._digest(hashed, user, password))
-        return until is not None and until > time.monotonic()
-
-    def verify(
-        self, hashed: str | None, user: str, password: bytes, decoys: tuple[str, ...], client: str
-    ) -> bool:
-        """Verifies a password; for a user that does not exist, who has no hash, one of `decoys`, always the same.
-
-        Equal verifications that come at the same time are made once: browsers open several connections. Raises
-        HTTPError 429 when the client has failed too often, and 503 when too many wait.
-        """
-        exists = hashed is not None
-        if hashed is None:
-            if not decoys:
-                return False
-            hashed = decoys[int.from_bytes(self._digest("", user, b"")[:8], "big") % len(decoys)]
-        digest = self._digest(hashed, user, password)
-        running = self._running.get(digest)
-        if running is not None:
-            return bool(running.get()) and exists
-        self._admit(client)
-        running = self._running[digest] = AsyncResult()
-        right = False
-        try:
-            right = self._in_thread(hashed, password) and exists
-        finally:
-            del self._running[digest]
-            running.set(right)
-        if right:
-            self._remember(digest, client)
-        return right
-
-    def _admit(self, client: str) -> None:
-        """Counts a guess, as a failure until it proves right."""
-        if len(self._running) >= MAX_WAITING:
-            raise HTTPError(503, headers=(("retry-after", "1"),))
-        if self._failures is not None:
-            taken = self._failures.take(client, time.monotonic())
-            if not taken.allowed:
-                raise HTTPError(429, headers=(("retry-after", str(ceil(taken.wait))),))
-
-    def _in_thread(self, hashed: str, password: bytes) -> bool:
-        if self._pool is None:
-            self._pool = ThreadPool(THREADS)
-        result: bool = self._pool.apply(htpasswd.verify, (hashed, password))
-        return result
-
-    def _remember(self, digest: bytes, client: str) -> None:
-        if self._failures is not None:
-            self._failures.give_back(client)
-        if self._cache_time:
-            if len(self._right) >= MAX_CACHED:
-                del self._right[next(iter(self._right))]
-            self._right[digest] = time.monotonic() + self._cache_time
-
-
-__all__ = ["BasicAuth", "Verifier"]

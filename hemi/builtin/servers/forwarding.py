@@ -9,24 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from time import monotonic
 
-from hemi.builtin.handlets.basic_auth import MAX_CLIENTS, Verifier
 from hemi.component import prop
 from hemi.conditions import Scope
-from hemi.errors import EnvError, UsageError
-from hemi.library import htpasswd
-from hemi.library.tokenbucket import TokenBuckets
-from hemi.library.watchedfile import WatchedFile
 from hemi.net.conn import TCPXConn
 from hemi.net.listening import Listening
 from hemi.net.relay import Relay
 from hemi.net.rules import ForwardRule, Rules, Wish
 from hemi.net.variables import LOG_SCOPE
-from hemi.peers import client_of
+from hemi.passwords import Passwords, PutOff
 from hemi.server import Server
 from hemi.upstream.dial import Dialed, dial
 from hemi.upstream.errors import DialFailed, reason_of
-from hemi.values import Addr, Children, Duration, Path, Secret
-from hemi.web.errors import HTTPError
+from hemi.values import Addr, Children, Duration
 
 __all__ = ["FORWARD_SCOPE", "ForwardConn", "Forwarding", "NotAllowed", "own_address"]
 
@@ -76,27 +70,11 @@ FORWARD_SCOPE = Scope(
 )  # fmt: skip
 
 
-class Forwarding(Listening, Server):
+class Forwarding(Passwords, Listening, Server):
     """The base of forward proxies. Nothing is allowed that `allow` does not allow."""
 
     allow: Children[ForwardRule] = prop([], "Who may go where. Nobody may go anywhere else.", inherit=False)
     deny: Children[ForwardRule] = prop([], "Who may not, although a rule of `allow` says so.", inherit=False)
-
-    users: dict[str, Secret] = prop({}, "Hashes of passwords by user name.", inherit=False)
-    users_file: Path | None = prop(
-        None,
-        "A file with a line user:hash for each, as htpasswd makes it. Changes count at once.",
-        inherit=False,
-    )
-    allow_plain: bool = prop(False, 'Take "{PLAIN}password" for a hash, too. For experiments.', inherit=False)
-    cache_time: Duration = prop(
-        "5m", "How long a right password is not verified again; 0: always verify.", inherit=False
-    )
-    max_failures: int = prop(
-        20, "How many wrong passwords a client may try at once, and per failure_window; 0: any number.",
-        least=0, inherit=False,
-    )  # fmt: skip
-    failure_window: Duration = prop("1m", "See max_failures.", least="1s", inherit=False)
 
     request_timeout: Duration = prop(
         "10s", "How long a client may take to say who it is and what it wants.", least="100ms"
@@ -111,56 +89,22 @@ class Forwarding(Listening, Server):
     log_scope = FORWARD_SCOPE
 
     def check(self) -> Iterator[str | tuple[str, str]]:
-        """Hashes and files must be usable, and rules must speak of users that can be known."""
+        """Rules must speak of users that can be known."""
         yield from Listening.check(self)
-        for name, hashed in self.users.items():
-            try:
-                htpasswd.check_user(name)
-                htpasswd.scheme_of(hashed, self.allow_plain)
-            except ValueError as error:
-                yield "users", f'"{name}": {error}'
-        if self.users_file is not None:
-            try:
-                self._watch(self.users_file)
-            except ValueError as error:
-                yield "users_file", f"{self.users_file} is not usable: {error}"
-            except OSError as error:
-                yield "users_file", f"cannot be read: {self.users_file}: {error.strerror}"
+        yield from Passwords.check(self)
         if not self.has_users and any(rule.users for rule in (*self.allow, *self.deny)):
             yield "must have users or a users_file: a rule names users"
 
-    @property
-    def has_users(self) -> bool:
-        """Whether clients must say who they are."""
-        return bool(self.users) or self.users_file is not None
-
     def prepare(self) -> None:
         """Reads the users, takes the addresses. Raises EnvError or UsageError."""
-        try:
-            self._file = self._watch(self.users_file) if self.users_file is not None else None
-        except ValueError as error:
-            raise UsageError(f"{self.users_file} is not usable: {error}") from error
-        except OSError as error:
-            raise EnvError(f"cannot read {self.users_file}: {error.strerror}") from error
-        failures = None
-        if self.max_failures:
-            failures = TokenBuckets(self.max_failures / self.failure_window, self.max_failures, MAX_CLIENTS)
-        self._verifier = Verifier(self.cache_time, failures)
+        Passwords.prepare(self)
         self.rules = Rules(self.allow, self.deny)
         Listening.prepare(self)
 
     def stop(self, deadline: float) -> None:
         """Lets relays end until `deadline`, cuts the rest, lets the threads go."""
         Listening.stop(self, deadline)
-        if hasattr(self, "_verifier"):
-            self._verifier.close()
-
-    def _watch(self, path: str) -> WatchedFile[dict[str, str]]:
-        return WatchedFile(
-            path,
-            lambda text: htpasswd.parse(text, self.allow_plain),
-            lambda message: self.stage.log.error("forward", message),
-        )
+        Passwords.stop(self, deadline)
 
     def tell(self, conn: ForwardConn, status: int, reason: str) -> None:
         """Notes in the error log, and for the access log, what came of a client's wish."""
@@ -172,16 +116,11 @@ class Forwarding(Listening, Server):
 
     def is_user(self, conn: ForwardConn, user: str, password: bytes) -> bool:
         """Tells whether this is the password of this user, who is the connection's then."""
-        of_file = self._file.get() if self._file is not None else {}
-        hashed = self.users.get(user) or of_file.get(user)
-        right = hashed is not None and self._verifier.remembers(hashed, user, password)
-        if not right:
-            decoys = () if hashed is not None else (*self.users.values(), *of_file.values())
-            try:
-                right = self._verifier.verify(hashed, user, password, decoys, client_of(conn.src_host))
-            except HTTPError as error:
-                self.tell(conn, error.status, "too many passwords are tried")
-                return False
+        try:
+            right = self.knows(user, password, conn.src_host)
+        except PutOff as error:
+            self.tell(conn, 429 if error.is_guessing else 503, str(error))
+            return False
         if right:
             conn.user = user
         else:

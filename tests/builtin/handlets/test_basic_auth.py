@@ -12,7 +12,7 @@ import gevent
 import pytest
 
 import hemi.builtin  # noqa: F401  registers its components
-from hemi.builtin.handlets import basic_auth
+from hemi import passwords
 from hemi.errors import ConfigError
 from hemi.library import htpasswd, unixcrypt
 from hemi.web.request import Request
@@ -112,7 +112,7 @@ def test_a_success_is_not_remembered_for_ever(verified: list[str], monkeypatch: 
             verifier._right[digest] -= 61
         assert ask(site, "anna", "anna's").status == 200
         assert len(verified) == 2
-        monkeypatch.setattr(basic_auth, "MAX_CACHED", 1)
+        monkeypatch.setattr(passwords, "MAX_CACHED", 1)
         verifier._remember(b"another", "client")
         assert list(verifier._right) == [b"another"]
     with serve(rules=rules({"users": {"anna": ANNA}, "cache_time": 0})) as site:
@@ -175,7 +175,7 @@ def test_equal_verifications_are_made_once_and_not_on_the_hub(monkeypatch: pytes
 
 
 def test_too_many_verifications_are_put_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(basic_auth, "MAX_WAITING", 0)
+    monkeypatch.setattr(passwords, "MAX_WAITING", 0)
     with serve(rules=rules({"users": {"anna": ANNA}})) as site:
         answer = ask(site, "anna", "anna's")
         assert (answer.status, answer.header("retry-after")) == (503, "1")
