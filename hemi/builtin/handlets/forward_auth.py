@@ -19,7 +19,7 @@ from hemi.web.fields import check_name
 from hemi.web.h1.answer import BadAnswer, Head
 from hemi.web.handlet import Handlet
 from hemi.web.proxy.names import CONNECTION, FRAMING
-from hemi.web.proxy.requests import _sendable
+from hemi.web.proxy.requests import sendable
 
 if TYPE_CHECKING:
     from hemi.web.request import Request
@@ -114,12 +114,12 @@ class ForwardAuth(Handlet, sign="forward_auth"):
         lines += [
             b"x-forwarded-method: " + req.method.encode(),
             b"x-forwarded-proto: " + req.scheme.encode(),
-            b"x-forwarded-host: " + _sendable(req.authority),
-            b"x-forwarded-uri: " + _sendable(req.uri()),
+            b"x-forwarded-host: " + sendable(req.authority),
+            b"x-forwarded-uri: " + sendable(req.uri()),
             b"x-forwarded-for: " + req.src_host.encode(),
         ]
-        target = _sendable(self.auth_uri(req)).replace(b" ", b"%20")
-        host = _sendable(req.authority)
+        target = sendable(self.auth_uri(req)).replace(b" ", b"%20")
+        host = sendable(req.authority)
         return b"GET %b HTTP/1.1\r\nhost: %b\r\n%b\r\n\r\n" % (target, host, b"\r\n".join(lines))
 
     def _ask(self, req: Request) -> Verdict:

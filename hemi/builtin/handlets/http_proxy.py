@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 from hemi.builtin.backends.http_backend import HTTPBackend
@@ -205,9 +205,4 @@ def _names(given: list[str]) -> frozenset[bytes]:
 
 
 def _values(given: dict[str, Any]) -> tuple[Value, ...]:
-    return tuple((name.lower().encode(), _value(template)) for name, template in given.items())
-
-
-def _value(template: Any) -> Callable[[Any], str]:
-    constant: str | None = template.constant
-    return template if constant is None else lambda req: constant
+    return tuple((name.lower().encode(), template) for name, template in given.items())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from hemi.web.proxy.names import CONNECTION, FRAMING
-from hemi.web.proxy.requests import Value, _sendable
+from hemi.web.proxy.requests import Value, sendable
 
 if TYPE_CHECKING:
     from hemi.web.h1.answer import Head
@@ -85,7 +85,7 @@ class ResponseHead:
             for name, text in (*self.rules.sets, *self.rules.adds):
                 given = text(req)
                 if given:
-                    resp.add_header(name.decode(), _sendable(given).decode("latin-1"))
+                    resp.add_header(name.decode(), sendable(given).decode("latin-1"))
 
     def _prepare(self, head: Head) -> Prepared:
         dropped = self._dropped | head.options
@@ -125,13 +125,13 @@ class ResponseHead:
             return self._move_cookie(value.decode("latin-1")).encode("latin-1")
         text = value.decode("latin-1")
         if name == b"location":
-            return _sendable(self._move_location(text, req, node, host))
+            return sendable(self._move_location(text, req, node, host))
         before, mark, url = text.partition("url=")
         if not mark:
             before, mark, url = text.partition("URL=")
         if not mark:
             return value
-        return _sendable(before + mark + self._move_location(url, req, node, host))
+        return sendable(before + mark + self._move_location(url, req, node, host))
 
     def _move_location(self, text: str, req: Request, node: str, host: str) -> str:
         for prefix, target in self.rules.redirects:
