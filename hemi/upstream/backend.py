@@ -33,13 +33,13 @@ from hemi.upstream import balancers
 from hemi.upstream.breaker import Rules
 from hemi.upstream.checks import Check, Watch
 from hemi.upstream.clienttls import ClientPolicy, check_policy, make_client_context
-from hemi.upstream.dial import dial
+from hemi.upstream.dial import Dialed, dial
 from hemi.upstream.discovery import sources_of
 from hemi.upstream.errors import DialFailed
 from hemi.upstream.finder import Finder
 from hemi.upstream.lease import Lease
 from hemi.upstream.node import ORDERS, Node, Order
-from hemi.upstream.pool import Conn, Limits
+from hemi.upstream.pool import Conn, Limits, Pool
 from hemi.upstream.ranges import parse_ranges
 from hemi.upstream.roster import Roster
 from hemi.upstream.sticky import LEAST_SECRET, make_tag
@@ -52,6 +52,9 @@ TICK = 0.5
 
 FORGET = 0.9
 """What a tick leaves of the average latency of a node that is not asked: it gets its chance again."""
+
+LATENCY_GAIN = 0.2
+"""How much a new latency counts in the average."""
 
 FORGET_AFTER = 5.0
 """Seconds without an answer before that begins."""
@@ -321,8 +324,16 @@ class Backend(Component, kind="backends"):
 
     # Connections
 
+    def make_pool(self) -> Pool:
+        """The pool of a node."""
+        return Pool(self.limits)
+
     def open_conn(self, node: Node, deadline: float) -> Any:
         """A new connection to a node, of `conn_class`. Raises DialFailed."""
+        return self.conn_class(node, self.open_channel(node, deadline), monotonic())
+
+    def open_channel(self, node: Node, deadline: float) -> Dialed:
+        """A new channel to a node, which `Conn.close` closes and forgets. Raises DialFailed."""
         now = monotonic()
         try:
             channel = dial(
@@ -340,7 +351,8 @@ class Backend(Component, kind="backends"):
             channel.close()
             raise DialFailed("the stage stops", backend=self.name, node=node.key, phase="connect")
         self.channels.add(channel)
-        return self.conn_class(node, channel, monotonic())
+        node.conns += 1
+        return channel
 
     def check_context(self) -> ssl.SSLContext:
         """The TLS context for checks: like that of the connections, without the protocols that these may speak."""
@@ -353,6 +365,20 @@ class Backend(Component, kind="backends"):
         return make_tag(self.sticky_secret, self.name, key) if self.sticky_secret else ""
 
     # Health
+
+    def note_answer(self, node: Node, status: int, latency: float, now: float) -> None:
+        """Notes that a node has answered after `latency` seconds, well or not as the `status` says."""
+        node.latency += (latency - node.latency) * LATENCY_GAIN if node.latency else latency
+        node.sampled = now
+        if status in self.bad_statuses:
+            self.note_failure(node, f"status {status}", now)
+        elif latency > self.bad_latency:
+            self.note_failure(node, f"no answer within {self.bad_latency:g} s", now)
+        elif node.breaker.state == "closed":
+            node.breaker.fails = 0
+            node.breaker.passed += 1
+        else:
+            self.note_success(node)
 
     def note_failure(self, node: Node, why: str, now: float) -> None:
         """Notes that real traffic failed at a node."""

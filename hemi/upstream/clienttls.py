@@ -166,6 +166,11 @@ class DialedTLSChannel(TLSChannel):
             pass
         raise HandshakeFailed(reason)
 
+    def ask(self, data: bytes, size: int) -> bytes:
+        """Sends, then waits for the next 1 to `size` bytes, and returns them."""
+        self.send(data)
+        return self.recv_waiting(size)
+
     def is_quiet(self) -> bool:
         """Whether the connection is open and nothing was sent on it that nobody asked for.
 

@@ -50,6 +50,21 @@ class DialedChannel(Channel):
         Channel.__init__(self, sock, write_timeout)
         self._events = events_of(sock)
 
+    def ask(self, data: bytes, size: int) -> bytes:
+        """Sends, then waits for the next 1 to `size` bytes, and returns them: what `send` and `recv_waiting` do."""
+        sock = self.sock
+        try:
+            sent = sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        if sent != len(data):
+            self._send_rest(memoryview(data)[sent:])
+        self.wait_readable()
+        try:
+            return sock.recv(size)
+        except BlockingIOError:
+            return self.recv(size)
+
     def is_quiet(self) -> bool:
         """Whether the connection is open and nothing was sent on it that nobody asked for."""
         return self._reader is not None and not self._events(0)

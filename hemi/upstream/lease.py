@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Lease"]
 
-LATENCY_GAIN = 0.2
-"""How much a new latency counts in the average."""
-
 
 class Lease:
     """The use of a backend for one exchange, over as many tries as it takes.
@@ -100,6 +97,13 @@ class Lease:
         self.conn = conn
         return conn
 
+    def adopt(self, node: Node, conn: Any, taken: float) -> None:
+        """Goes on with what somebody has taken without a lease, as `take` does it."""
+        self.node = node
+        self.conn = conn
+        self.tries += 1
+        self.taken = taken
+
     def choose(self) -> Node:
         """Chooses a node as `take` does, without a connection: for who makes its own. Raises NoNodeAvailable."""
         node = self.backend.roster.choose(self)
@@ -126,19 +130,7 @@ class Lease:
         if node is None:
             return
         now = monotonic()
-        latency = now - self.taken
-        node.latency += (latency - node.latency) * LATENCY_GAIN if node.latency else latency
-        node.sampled = now
-        backend = self.backend
-        if status in backend.bad_statuses:
-            backend.note_failure(node, f"status {status}", now)
-        elif latency > backend.bad_latency:
-            backend.note_failure(node, f"no answer within {backend.bad_latency:g} s", now)
-        elif node.breaker.state == "closed":
-            node.breaker.fails = 0
-            node.breaker.passed += 1
-        else:
-            backend.note_success(node)
+        self.backend.note_answer(node, status, now - self.taken, now)
 
     def fail(self, phase: str, error: BaseException | str, counts: bool = True) -> ExchangeFailed:
         """Notes that the exchange failed, and drops connection and node; the next `take` chooses another one.

@@ -7,6 +7,7 @@ wrong is told by exceptions: DeadlinePassed and OSError of the connection, BadAn
 from __future__ import annotations
 
 import math
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from hemi.upstream.pool import Conn
@@ -15,6 +16,8 @@ from hemi.web.statuses import NO_CONTENT
 
 if TYPE_CHECKING:
     from hemi.upstream.dial import Dialed
+    from hemi.upstream.node import Node
+    from hemi.web.request import Request
 
 __all__ = ["Backend1Conn", "Backend1Stream"]
 
@@ -31,9 +34,24 @@ GATHER = 16384
 
 
 class Backend1Conn(Conn):
-    """A connection to a node that speaks HTTP/1."""
+    """A connection to a node that speaks HTTP/1. `req` is the request that waits on it, on the short way through a
+    proxy (hemi.web.proxy.lane), and `gone` says that its client has left."""
 
-    __slots__ = ()
+    __slots__ = ("gone", "req")
+
+    def __init__(self, node: Node, channel: Dialed, now: float) -> None:
+        Conn.__init__(self, node, channel, now)
+        self.req: Request | None = None
+        self.gone = False
+
+    def is_abandoned(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+        return self.req is not None and not self.gone and self.req.stream.is_gone()
+
+    def cancel(self) -> None:
+        """Wakes the exchange out of what it waits for."""
+        self.gone = True
+        self.channel.cut(monotonic())
 
 
 class Backend1Stream:
@@ -114,6 +132,12 @@ class Backend1Stream:
             lines = b"".join([b"%b: %b\r\n" % field for field in trailers]) if trailers else b""
             self.channel.send(b"0\r\n%b\r\n" % lines)
         self.sent = True
+
+    def go_on(self, data: bytes) -> None:
+        """Goes on with an exchange whose request somebody else has sent, and who has read this much of the response."""
+        self.sent = True
+        self.answered = bool(data)
+        self._rest = data
 
     # The response
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import gevent
 from gevent.event import Event
@@ -31,6 +31,7 @@ from hemi.web.proxy.tunnel import Tunnel
 if TYPE_CHECKING:
     from hemi.stage import Stage
     from hemi.upstream.lease import Lease
+    from hemi.upstream.node import Node
     from hemi.web.h1.backend import Backend1Stream
     from hemi.web.proxy.mirror import Mirror
     from hemi.web.proxy.requests import RequestHead
@@ -72,6 +73,14 @@ class Terms(Protocol):
     read_timeout: float
     total_timeout: float
     tunnel_timeout: float
+
+
+class Begun(NamedTuple):
+    """What a `Lane` has begun."""
+
+    conn: Any
+    data: bytes
+    failure: OSError | None
 
 
 class Forward:
@@ -133,13 +142,27 @@ class Forward:
         proxy.budget.earn()
         if proxy.mirror_to is not None and self.content is not None and not self.upgrade:
             proxy.mirror_to.offer(req.method, self.head, self.content)
-        self.lease = lease = backend.lease(
+        self.lease = backend.lease(
             req, self.deadline, req.cookie_text(proxy.sticky_cookie) if backend.sticky_secret else ""
         )
-        exchanges = backend.exchanges
+        self._serve(None)
+
+    def take_up(
+        self, head: bytes, node: Node, conn: Any, taken: float, data: bytes, failure: OSError | None
+    ) -> None:
+        """Goes on with what a `Lane` has begun: the request has gone out on a connection, and `data` of the answer has
+        come, or the failure."""
+        self.head = head
+        self.gone = conn.gone
+        self.lease = self.backend.lease(self.req, self.deadline)
+        self.lease.adopt(node, conn, taken)
+        self._serve(Begun(conn, data, failure))
+
+    def _serve(self, begun: Begun | None) -> None:
+        exchanges, lease = self.backend.exchanges, self.lease
         exchanges.add(self)
         try:
-            head = self._attempt()
+            head = self._attempt() if begun is None else self._ask(begun.conn, begun)
             while head is None:
                 head = self._attempt()
             self._respond(head)
@@ -206,7 +229,7 @@ class Forward:
 
     def _attempt(self) -> Head | None:
         """Asks one node. Returns the head of its answer, or None to try another one. Raises UpstreamError."""
-        lease, backend, req = self.lease, self.backend, self.req
+        lease = self.lease
         try:
             conn = lease.take()
         except DialFailed as failure:
@@ -216,12 +239,23 @@ class Forward:
             if lease.failures:
                 raise lease.failures[-1] from None
             raise
+        return self._ask(conn, None)
+
+    def _ask(self, conn: Any, begun: Begun | None) -> Head | None:
+        """Asks the node of a connection, unless that has begun. Returns and raises as `_attempt`."""
+        lease, backend, req = self.lease, self.backend, self.req
         while True:
             self.stream = stream = backend.open_stream(conn, req.method)
             try:
                 if self.gone:
                     raise ClientGone("the client has left")
-                self._send(stream)
+                if begun is None:
+                    self._send(stream)
+                else:
+                    stream.go_on(begun.data)
+                    failure, begun = begun.failure, None
+                    if failure is not None:
+                        raise failure
                 head = self._receive(stream)
             except ClientGone:
                 self._note_left()
@@ -236,8 +270,8 @@ class Forward:
                     try:
                         conn = lease.redial()  # it was closed while it was idle; the node itself may be well
                         continue
-                    except DialFailed as failure:
-                        self._retry("connect", failure)
+                    except DialFailed as refusal:
+                        self._retry("connect", refusal)
                         return None
                 cause: Cause = "timeout" if timed_out else "closed"
                 if isinstance(error, BadAnswer) or (stream.answered and not timed_out):

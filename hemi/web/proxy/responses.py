@@ -41,12 +41,24 @@ class ResponseRules(NamedTuple):
 class Prepared(NamedTuple):
     """A head as far as it is the same for all requests; `moving` are the fields that depend on the request."""
 
+    status: int
     content_type: str
     fields: tuple[tuple[bytes, bytes], ...]
     lines: bytes
     moving: tuple[tuple[bytes, bytes], ...]
     has_date: bool
     has_server: bool
+
+    def fill(self, resp: Response) -> None:
+        """Sets the head of a response."""
+        resp.status = self.status
+        resp.content_type = self.content_type
+        resp.has_date = self.has_date
+        resp.has_server = self.has_server
+        if resp.revisers:
+            resp.fields = list(self.fields)  # which they look at, and may change
+        else:
+            resp.lines = self.lines
 
 
 class ResponseHead:
@@ -70,14 +82,7 @@ class ResponseHead:
     def apply(self, head: Head, req: Request, resp: Response, node: str, host: str) -> None:
         """Sets the response's head. `node` and `host` are how the node may call itself in a location."""
         prepared = self._known.get(head) or self._prepare(head)
-        resp.status = head.status
-        resp.content_type = prepared.content_type
-        resp.has_date = prepared.has_date
-        resp.has_server = prepared.has_server
-        if resp.revisers:
-            resp.fields = list(prepared.fields)  # which they look at, and may change
-        else:
-            resp.lines = prepared.lines
+        prepared.fill(resp)
         if prepared.moving:
             for name, value in prepared.moving:
                 resp.fields.append((name, self._move(name, value, req, node, host)))
@@ -86,6 +91,11 @@ class ResponseHead:
                 given = text(req)
                 if given:
                     resp.add_header(name.decode(), sendable(given).decode("latin-1"))
+
+    def constant(self, head: Head) -> Prepared | None:
+        """The head if it is the same for all requests, or None."""
+        prepared = self._known.get(head)
+        return prepared if prepared is not None and not prepared.moving and not self._changes else None
 
     def _prepare(self, head: Head) -> Prepared:
         dropped = self._dropped | head.options
@@ -105,6 +115,7 @@ class ResponseHead:
             fields.append((b"via", b"1.1 " + self.rules.via))
         names = {name for name, _ in fields}
         prepared = Prepared(
+            head.status,
             content_type,
             tuple(fields),
             b"".join([b"%b: %b\r\n" % field for field in fields]),
