@@ -1,4 +1,4 @@
-"""Binding: makes listening sockets, TCP and Unix domain.
+"""Binding: makes listening sockets, TCP and Unix domain, and sockets for datagrams, UDP and Unix domain.
 
 Apart from `hemi.sockets` because the leader binds too, for its workers, and loads neither gevent nor the engine: only
 the standard library is imported here. A `Target` is plain data, so that a worker can send it to its leader.
@@ -17,13 +17,19 @@ __all__ = ["ListenOptions", "Target", "bind", "inode_of", "resolve", "unlink_own
 
 
 class ListenOptions(NamedTuple):
-    """How to listen: the queue of connections not yet accepted, and mode, user and group of a Unix domain socket."""
+    """How to listen: the queue of connections not yet accepted, and mode, user and group of a Unix domain socket.
+
+    `datagram` is for sockets of datagrams. `share` is then the number of this one among the sockets of the address, of
+    which each process has one: the kernel sends all datagrams of a source to the same (SO_REUSEPORT). 0: it is alone.
+    """
 
     backlog: int = 4096
     uds_mode: int | None = None
     uds_user: str | None = None
     uds_group: str | None = None
     defer_accept: bool = False
+    datagram: bool = False
+    share: int = 0
 
 
 class Target(NamedTuple):
@@ -32,6 +38,7 @@ class Target(NamedTuple):
     family: int
     sockaddr: Any
     v6only: bool = False
+    is_datagram: bool = False
 
     @property
     def path(self) -> str:
@@ -40,30 +47,34 @@ class Target(NamedTuple):
         return str(self.sockaddr) if named else ""
 
 
-def resolve(host: str, port: int, path: str) -> Target:
+def resolve(host: str, port: int, path: str, datagram: bool = False) -> Target:
     """Returns what an address comes to. Raises OSError (socket.gaierror) for an unknown host name."""
     if path:
-        return Target(socket.AF_UNIX, path)
+        return Target(socket.AF_UNIX, path, is_datagram=datagram)
     if host:
-        infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        kind = socket.SOCK_DGRAM if datagram else socket.SOCK_STREAM
+        infos = socket.getaddrinfo(host, port, type=kind, flags=socket.AI_PASSIVE)
         family, _, _, _, sockaddr = infos[0]
         # ":80" means both families; "[::]:80" means what it says.
-        return Target(int(family), sockaddr, family == socket.AF_INET6)
+        return Target(int(family), sockaddr, family == socket.AF_INET6, datagram)
     if _has_ipv6():
-        return Target(int(socket.AF_INET6), ("::", port))
-    return Target(int(socket.AF_INET), ("0.0.0.0", port))
+        return Target(int(socket.AF_INET6), ("::", port), is_datagram=datagram)
+    return Target(int(socket.AF_INET), ("0.0.0.0", port), is_datagram=datagram)
 
 
 def bind(target: Target, options: ListenOptions) -> RawSocket:
-    """Returns a non-blocking socket that listens. Raises OSError."""
-    kind = socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-    sock = RawSocket(target.family, kind)
+    """Returns a non-blocking socket that listens, or takes datagrams. Raises OSError."""
+    kind = socket.SOCK_DGRAM if target.is_datagram else socket.SOCK_STREAM
+    sock = RawSocket(target.family, kind | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
     try:
         if target.family == socket.AF_UNIX:
             _bind_uds(sock, target.sockaddr, options)
+        elif target.is_datagram:
+            _bind_udp(sock, target, options)
         else:
             _bind_tcp(sock, target, options)
-        sock.listen(options.backlog)
+        if not target.is_datagram:
+            sock.listen(options.backlog)
     except BaseException:
         sock.close()
         raise
@@ -75,6 +86,15 @@ def _bind_tcp(sock: RawSocket, target: Target, options: ListenOptions) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited by what is accepted
     if options.defer_accept:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
+    if target.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(target.v6only))
+    sock.bind(tuple(target.sockaddr))
+
+
+def _bind_udp(sock: RawSocket, target: Target, options: ListenOptions) -> None:
+    # No SO_REUSEADDR: of UDP, it would let two strangers share an address without noticing.
+    if options.share:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     if target.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(target.v6only))
     sock.bind(tuple(target.sockaddr))

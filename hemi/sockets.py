@@ -334,6 +334,10 @@ class Listener:
         self.address = address
         self.sock = sock
         self.users = 0
+        self.routes: dict[Any, Any] = {}
+        """Of datagrams: who gets those of a source. It outlives reloads, and so do the sessions in it."""
+        self.reader: Any = None
+        """Of datagrams: who reads them now, None while nobody does."""
         self._path = address.path if own and not address.path.startswith("@") else ""
         self._inode = inode_of(self._path)
         self.bound = address.path or _bound_to(sock)
@@ -364,16 +368,32 @@ provider: Provider | None = None
 """Gives the listening socket for a key and an owner, where none is bound here: in a worker, whose leader owns them."""
 
 
+share = 0
+"""The number of this process among those that serve the same addresses, from 1; 0 when there is only this one."""
+
+
+def takes_datagrams(address: Addr) -> bool:
+    """Whether this process takes the datagrams of an address. All do for UDP, each from a socket of its own; a Unix
+    domain socket cannot be divided, and is the first process's."""
+    return share <= 1 or not address.path
+
+
 def listen(address: Addr, options: ListenOptions, owner: str) -> Listener:
-    """Listens on a TCP or Unix domain address; returns the listener that is already there for the same address.
+    """Listens on a TCP or Unix domain address, or takes datagrams there when the options say so; returns the listener
+    that is already there for the same address.
 
     Port 0 is a different address for each `owner` (the server's name). Raises EnvError when the address can't be had.
     """
-    key = (str(address), owner if address.port == 0 and not address.path else "")
+    name = str(address)
+    if options.datagram:
+        options = options._replace(share=0 if address.path else share)
+        name = f"unixgram {name}" if address.path else f"udp {name}"
+        name += f" #{options.share}" if options.share else ""
+    key = (name, owner if address.port == 0 and not address.path else "")
     listener = _listeners.get(key)
     if listener is None:
         try:
-            target = resolve(address.host, address.port, address.path)
+            target = resolve(address.host, address.port, address.path, options.datagram)
             sock = bind(target, options) if provider is None else provider(key, target, options, owner)
         except OSError as error:
             raise EnvError(f"cannot listen on {address}: {error.strerror or error}") from error

@@ -129,10 +129,10 @@ class Stage(Component, kind="stages", nested=True, sign="stage"):
         """Stops what was begun, kind by kind backwards. Errors are logged, and the rest stopped all the same.
 
         Components of one kind stop at the same time: they share the deadline, and none takes new work while
-        another drains.
+        another drains. Routers stop with the servers, as both listen.
         """
         begun, self._begun = self._begun, []
-        for _, members in itertools.groupby(reversed(begun), key=lambda component: _rank(_top(component))):
+        for _, members in itertools.groupby(reversed(begun), key=_turn_to_stop):
             chains = [list(chain) for _, chain in itertools.groupby(members, key=_top)]
             if len(chains) == 1 or "gevent" not in sys.modules:
                 for chain in chains:
@@ -196,6 +196,12 @@ def _top(component: Component) -> Component:
 def _rank(component: Component) -> float:
     """The position of a kind; components of nested kinds that several inherit come after the fixtures."""
     return STAGE_KINDS.index(component.kind) if component.kind in STAGE_KINDS else 0.5
+
+
+def _turn_to_stop(component: Component) -> float:
+    """The rank among which a component stops: servers with the routers, as both take new work."""
+    top = _top(component)
+    return STAGE_KINDS.index("routers") if top.kind == "servers" else _rank(top)
 
 
 _props: dict[Any, dict[str, Prop]] = registry.cache()

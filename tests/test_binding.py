@@ -66,3 +66,46 @@ def test_files_that_are_no_sockets_stay(tmp_path: Path) -> None:
 def test_unknown_owners(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="no-such-user"):
         bind(resolve("", 0, str(tmp_path / "s")), ListenOptions(uds_user="no-such-user"))
+
+
+def test_datagrams(tmp_path: Path) -> None:
+    target = resolve("127.0.0.1", 0, "", datagram=True)
+    assert target.is_datagram and not Target(*resolve("", 0, "@x")).is_datagram
+    sock = bind(target, ListenOptions(datagram=True))
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.sendto(b"hello", sock.getsockname())
+            assert sock.recv(10) == b"hello"
+        with pytest.raises(OSError, match="in use"):
+            bind(target._replace(sockaddr=sock.getsockname()), ListenOptions(datagram=True, share=1))
+    finally:
+        sock.close()
+    path = str(tmp_path / "d")
+    one = bind(resolve("", 0, path, datagram=True), ListenOptions(datagram=True))
+    with pytest.raises(OSError, match="in use"):
+        bind(resolve("", 0, path, datagram=True), ListenOptions(datagram=True))
+    one.close()
+    bind(
+        resolve("", 0, path, datagram=True), ListenOptions(datagram=True)
+    ).close()  # the stale one is replaced
+
+
+def test_shares_of_an_address_get_a_source_each() -> None:
+    options = ListenOptions(datagram=True, share=1)
+    one = bind(resolve("127.0.0.1", 0, "", datagram=True), options)
+    other = bind(Target(socket.AF_INET, one.getsockname(), is_datagram=True), options._replace(share=2))
+    counts: dict[bytes, set[int]] = {}
+    clients = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(32)]
+    for _ in range(3):
+        for number, client in enumerate(clients):
+            client.sendto(b"%d" % number, one.getsockname())
+    for sock in (one, other):
+        for _ in range(3 * len(clients)):
+            try:
+                counts.setdefault(sock.recv(10), set()).add(sock.fileno())
+            except BlockingIOError:
+                break
+    assert len(counts) == 32 and all(len(where) == 1 for where in counts.values())
+    assert len({next(iter(where)) for where in counts.values()}) == 2
+    for sock in (*clients, one, other):
+        sock.close()

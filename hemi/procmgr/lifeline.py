@@ -50,7 +50,8 @@ class Lifeline:
         descriptor = self.inherited.pop(text, None)
         if descriptor is None:
             descriptor = self._ask(key, target, options, owner)
-        sock = RawSocket(target.family, socket.SOCK_STREAM, 0, descriptor)
+        kind = socket.SOCK_DGRAM if target.is_datagram else socket.SOCK_STREAM
+        sock = RawSocket(target.family, kind, 0, descriptor)
         sock.setblocking(False)
         return sock
 

@@ -5,12 +5,17 @@ worker finds the sockets that were there when it was forked among what it inheri
 it asks for, and gets by SCM_RIGHTS. Sockets also come from outside: from systemd (LISTEN_FDS), and from the leader
 before this one (upgrade).
 
+Of a UDP address each worker has a socket of its own ("udp 127.0.0.1:53 #2" is worker 2's), and the kernel chooses one
+by the source: so all datagrams of a source reach the same worker. As the sockets stay when workers go, so does the
+choice; those of a worker that was given up are closed, and its sources go to the others.
+
 Standard library only: this runs in the leader.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import socket
 from _socket import socket as RawSocket
 from collections.abc import Callable, Iterable
@@ -62,28 +67,42 @@ class Listening:
                 self.tell(f"{key} comes from outside")
                 held = Held(sock, "", None)
             else:
-                sock = bind(target, options)
+                sock = self._bind(key, target, options)
                 held = Held(sock, target.path, inode_of(target.path))
             self.held[key] = held
         return held.sock
 
+    def _bind(self, key: str, target: Target, options: ListenOptions) -> RawSocket:
+        """Binds. Whoever shares an address among our sockets must not share it with a stranger unawares."""
+        if options.share:
+            sibling = next((held for name, held in self.held.items() if _plain(name) == _plain(key)), None)
+            if sibling is not None:  # port 0 is one port for all of them
+                target = target._replace(sockaddr=sibling.sock.getsockname())
+            else:
+                bind(target, options._replace(share=0)).close()
+        return bind(target, options)
+
     def _adopt(self, owner: str, target: Target) -> RawSocket | None:
         """The socket from outside that is bound to the target, or else the one that has the server's name."""
-        for adopted in self.adopted:
+        kind = socket.SOCK_DGRAM if target.is_datagram else socket.SOCK_STREAM
+        fitting = [adopted for adopted in self.adopted if adopted.sock.type == kind]
+        for adopted in fitting:
             if _is_bound_to(adopted.sock, target):
                 self.adopted.remove(adopted)
                 return adopted.sock
-        for adopted in self.adopted:
+        for adopted in fitting:
             if owner and adopted.name == owner:
                 self.adopted.remove(adopted)
                 return adopted.sock
         return None
 
     def adopt(self, descriptor: int, name: str = "") -> None:
-        """Takes a descriptor from outside. Raises OSError when it is no listening stream socket."""
+        """Takes a descriptor from outside. Raises OSError when it is no listening socket, nor one for datagrams."""
         probe = socket.socket(fileno=os.dup(descriptor))
         try:
-            if not probe.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            if probe.type != socket.SOCK_DGRAM and not probe.getsockopt(
+                socket.SOL_SOCKET, socket.SO_ACCEPTCONN
+            ):
                 raise OSError(f"descriptor {descriptor} does not listen")
             sock = RawSocket(probe.family, probe.type, probe.proto, os.dup(descriptor))
         finally:
@@ -131,6 +150,11 @@ class Listening:
             os.set_inheritable(each["fd"], False)
             inode = tuple(each["inode"]) if each["inode"] else None
             self.held[each["key"]] = Held(sock, each["path"], inode)
+
+
+def _plain(key: str) -> str:
+    """A key without the number of its worker."""
+    return re.sub(r" #[0-9]+", "", key, count=1)
 
 
 def _is_bound_to(sock: RawSocket, target: Target) -> bool:

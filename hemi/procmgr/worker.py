@@ -61,6 +61,7 @@ class Worker:
         self.turn = Turn(board, seat.slot, self.conns)
         hemi.sockets.provider = self.lifeline.take
         hemi.sockets.turn = self.turn
+        hemi.sockets.share = seat.number
 
     def __repr__(self) -> str:
         return f"<Worker {self.seat.number} {self.keeper!r}>"

@@ -104,3 +104,40 @@ def test_what_another_leader_takes_over(told: list[str], tmp_path: Path) -> None
         pass
     new.close()
     assert not os.path.exists(path)
+
+
+def test_each_worker_has_a_socket_for_the_datagrams_of_an_address(told: list[str]) -> None:
+    listening = Listening(told.append)
+    target = resolve("127.0.0.1", 0, "", datagram=True)
+    first, second = (
+        listening.get(
+            f"udp 127.0.0.1:0 #{share} of dns", "dns", target, ListenOptions(datagram=True, share=share)
+        )
+        for share in (1, 2)
+    )
+    assert first is not second and first.getsockname() == second.getsockname()
+    taken = resolve("127.0.0.1", port_of(first), "", datagram=True)
+    with pytest.raises(OSError, match="in use"):  # by a stranger, for all it knows
+        Listening(told.append).get("udp a #1", "", taken, ListenOptions(datagram=True, share=1))
+    exported = listening.export()
+    for each in exported:
+        each["fd"] = os.dup(each["fd"])
+    heir = Listening(told.append)
+    heir.restore(exported)
+    assert [held.sock.type for held in heir.held.values()] == [socket.SOCK_DGRAM] * 2
+    heir.close(unlink=False)
+    listening.release(["udp 127.0.0.1:0 #1 of dns"])
+    assert second.fileno() == -1
+    listening.close()
+
+
+def test_datagram_sockets_from_outside(told: list[str]) -> None:
+    listening = Listening(told.append)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        name = sock.getsockname()
+        listening.adopt(os.dup(sock.fileno()), "dns")
+    assert listening._adopt("dns", resolve("127.0.0.1", 0, "")) is None  # that is for connections
+    got = listening.get("k", "dns", resolve("127.0.0.1", 0, "", datagram=True), ListenOptions(datagram=True))
+    assert got.getsockname() == name and got.type == socket.SOCK_DGRAM
+    listening.close()
