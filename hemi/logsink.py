@@ -23,8 +23,9 @@ from gevent.event import Event
 from gevent.lock import RLock
 from gevent.threadpool import ThreadPool
 
-__all__ = ["Shortfall", "Sink", "Writer", "acquire", "complain", "reopen_all"]
+__all__ = ["MOST_SUBJECTS", "Shortfall", "Sink", "Writer", "acquire", "complain", "reopen_all"]
 
+MOST_SUBJECTS = 256  # so many at most are kept for lines that are still to be made
 HIGH = 256 << 10  # bytes; when so many wait, they are written at once: larger writes are not cheaper any more
 RETRY = 1.0  # seconds between attempts at a target that fails
 PERIOD = 60.0  # seconds between reports of the same trouble
@@ -62,14 +63,15 @@ class Writer(Protocol):
 class Sink:
     """A bounded queue of lines for one target.
 
-    `lines`, `pending` and `limit` are public for the sake of compiled recorders: they append to `lines`, add
-    the length to `pending`, and call `press` when it exceeds `limit`.
+    `subjects` is public for the sake of compiled recorders: what lines are still to be made of, and how, with
+    `arrange` to be called for the first one and when there are MOST_SUBJECTS. In the hub's thread only.
     """
 
     def __init__(self, writer: Writer, *, interval: float = 0.1, most: int = 4 << 20) -> None:
         self.writer = writer
         self.interval = interval  # seconds that a line waits for others at most
         self.most = most
+        self.subjects: list[tuple[Callable[[Any], bytes], Any]] = []
         self.lines: list[bytes] = []
         self.pending = 0  # bytes in lines; threads may make it inexact for a moment
         self.limit = 0  # 0: nothing waits and no greenlet runs, so the first line calls press
@@ -107,6 +109,30 @@ class Sink:
         if pending > self.limit:
             self.press()
 
+    def arrange(self) -> None:
+        """Have the lines made of `subjects` before the event loop waits again; now, when there are many."""
+        if len(self.subjects) < MOST_SUBJECTS and not self.closed:
+            get_hub().loop.run_callback(self.settle)
+        else:
+            self.settle()
+
+    def settle(self) -> None:
+        """Make the lines of `subjects` now."""
+        subjects = self.subjects[:]
+        self.subjects.clear()
+        lines = [line for render, subject in subjects if (line := render(subject))]
+        if not lines:
+            return
+        size = sum(map(len, lines))
+        if self.closed or self.pending + size > self.most:
+            for line in lines:
+                self.put(line)
+            return
+        self.lines += lines
+        self.pending += size
+        if self.pending > self.limit:
+            self.press()
+
     def press(self) -> None:
         """More waits than `limit`: get the greenlet going, hurry it, or drop the newest line."""
         if self.pending > self.most or self.closed:
@@ -132,6 +158,7 @@ class Sink:
     def flush(self) -> bool:
         """Write what waits; False when the target fails and something is left. In the hub's thread only."""
         with self._lock:
+            self.settle()
             good = self._write()
             if self._reopen:
                 self._reopen = False

@@ -71,6 +71,7 @@ def line_of(text: str, subject: Any = None, scope: Scope = SCOPE, stamps: Stamps
     sink = Sink(NoWriter())
     sink.closed, sink.limit = False, 1 << 30
     compile_recorder(text, scope, sink, stamps or Stamps(), raises)(subject or Subject())
+    sink.settle()
     (line,) = sink.lines
     assert sink.pending == len(line)
     assert line.endswith(b"\n")
@@ -329,6 +330,7 @@ def test_time_goes_on_and_back(monkeypatch: Any) -> None:
     for now in (1_795_384_800.0, 1_795_384_800.9, 1_795_384_801.0, 1_795_381_200.0):
         monkeypatch.setattr(time, "time", lambda now=now: now)
         compile_recorder("$time_iso8601", SCOPE, sink, stamps, raises)(Subject())
+        sink.settle()
         seen.append(sink.lines[-1])
     assert seen[0] == seen[1]
     assert len(set(seen)) == 3

@@ -68,6 +68,7 @@ def test_lines_reach_the_file(make: Any, tmp_path: Path) -> None:
     logger = make()
     record = logger.recorder(SCOPE)
     record(SUBJECT)
+    logger.flush()
     logger.write("by hand\r\nforged\u2028")
     until(lambda: (tmp_path / "a.log").read_text() == "200 /x\nby hand\\x0D\\x0Aforged\\xE2\\x80\\xA8\n")
     assert logger.dropped == 0

@@ -113,6 +113,55 @@ def test_lines_are_gathered(make: Any, blocks: bool) -> None:
     until(lambda: writer.lines[-1] == b"again\n")
 
 
+def queue(sink: Sink, *subjects: Any) -> list[Any]:
+    """Queues subjects as a compiled recorder does; returns the list of those whose lines were made."""
+    rendered: list[Any] = []
+
+    def render(subject: Any) -> bytes:
+        rendered.append(subject)
+        return b"%d\n" % subject if subject else b""
+
+    for subject in subjects:
+        sink.subjects.append((render, subject))
+        if len(sink.subjects) in (1, logsink.MOST_SUBJECTS):
+            sink.arrange()
+    return rendered
+
+
+def test_lines_are_made_at_the_end_of_a_turn(make: Any) -> None:
+    sink, writer = make()
+    rendered = queue(sink, 1, 0, 2)
+    assert (rendered, sink.lines) == ([], [])
+    gevent.sleep(0)
+    assert rendered == [1, 0, 2]
+    assert (sink.lines, sink.pending) == ([b"1\n", b"2\n"], 4)
+    until(lambda: writer.lines == [b"1\n", b"2\n"])
+
+
+def test_many_subjects_do_not_wait_for_the_end(make: Any) -> None:
+    sink, _ = make()
+    rendered = queue(sink, *range(1, logsink.MOST_SUBJECTS + 11))
+    assert len(rendered) == logsink.MOST_SUBJECTS
+    assert len(sink.subjects) == 10
+
+
+def test_a_flush_makes_what_is_not_made_yet(make: Any) -> None:
+    sink, writer = make()
+    queue(sink, 1, 2)
+    assert sink.flush()
+    assert writer.writes == [[b"1\n", b"2\n"]]
+
+
+def test_subjects_beyond_the_bound_are_dropped_and_counted(make: Any) -> None:
+    sink, writer = make(most=6)
+    queue(sink, 1, 2, 3, 4, 5)
+    sink.settle()
+    assert (sink.lines, sink.dropped) == ([b"1\n", b"2\n", b"3\n"], 2)
+    sink.close(monotonic() + 1)
+    queue(sink, 6)
+    assert (sink.dropped, writer.lines) == (3, [b"1\n", b"2\n", b"3\n"])
+
+
 def test_an_idle_sink_has_no_greenlet(make: Any) -> None:
     sink, writer = make()
     sink.put(b"x\n")

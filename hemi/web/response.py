@@ -47,6 +47,7 @@ def content_type_line(value: str) -> bytes:
 class Response:
     """One response. `content_size` is in bytes, -1 while it is vague; `bytes_sent` counts content only.
 
+    `ended` is when the exchange was over (monotonic seconds), 0 before.
     `close` makes this the last response on its connection (HTTP/1). `lines` are ready-made field lines of bytes that
     go out as they are.
     """
@@ -57,6 +58,7 @@ class Response:
         "close",
         "content_size",
         "content_type",
+        "ended",
         "etag",
         "fields",
         "has_date",
@@ -91,6 +93,7 @@ class Response:
         self.has_server = False
         self.close = False
         self.bytes_sent = 0
+        self.ended = 0.0
 
     def __repr__(self) -> str:
         return f"<Response {self.status} {'sent' if self.is_sent else 'open'} bytes={self.bytes_sent}>"
@@ -451,8 +454,8 @@ class Response:
         self.stream.send_whole(self, b"")
 
     def elapsed(self) -> str:
-        """Seconds since the request began to arrive, for logs."""
-        return f"{monotonic() - self.request.started:.3f}"
+        """Seconds from the first bytes of the request to the end of the response, or till now; for logs."""
+        return f"{(self.ended or monotonic()) - self.request.started:.3f}"
 
 
 def quote_location(location: str) -> str:
@@ -506,6 +509,12 @@ def _set_etag(resp: Response, value: str) -> None:
         resp.fields.append((b"etag", tag))
 
 
+def _set_upgrade(resp: Response, value: str) -> None:
+    """A 426 must say what to go over to (RFC 9110 §15.5.22); nothing else may, and no version but HTTP/1.1 has it."""
+    if resp.status == 426 and resp.request.version == 11:
+        resp.fields += [(b"upgrade", check_value(value)), (b"connection", b"upgrade")]
+
+
 def _ignore(resp: Response, value: str) -> None:
     pass
 
@@ -520,7 +529,7 @@ _SPECIAL = {
     b"transfer-encoding": _ignore,
     b"keep-alive": _ignore,
     b"proxy-connection": _ignore,
-    b"upgrade": _ignore,
+    b"upgrade": _set_upgrade,
 }
 
 _NO_TRAILERS = frozenset(
