@@ -15,26 +15,40 @@ import tempfile
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from toolkit.benchmarks import memory, proxies, wrk
+from toolkit.benchmarks import memory, proxies, relays, wrk
 from toolkit.benchmarks.servers import PEERS, BenchError, Server, find_program, make_files, running
 from toolkit.benchmarks.works import WORKS, Work
 
 MEMORY_WORKS = {"idle": memory.measure_idle, "slope": memory.measure_slope}
+SUITES = {
+    "web": [*WORKS, *MEMORY_WORKS],
+    "proxy": [*proxies.WORKS],
+    "net": [*relays.WORKS, "idlerelays"],
+}
 
 
 def main(arguments: list[str]) -> int:
     """Measures what is asked for and prints tables in Markdown."""
     options = _parse(arguments)
-    cores = sorted(os.sched_getaffinity(0))
-    server_core, load_core = (cores[0], cores[1]) if len(cores) > 1 else (None, None)
+    available = sorted(os.sched_getaffinity(0))
+    server_core, load_core = (available[0], available[1]) if len(available) > 1 else (None, None)
     try:
         _check_programs()
         print(_preamble(options, server_core, load_core), flush=True)
-        for name in options.only or ([*WORKS, *MEMORY_WORKS] if options.suite == "web" else proxies.WORKS):
+        for name in options.only or SUITES[options.suite]:
             with tempfile.TemporaryDirectory(prefix="gorox-bench-") as folder:
                 os.chmod(folder, 0o755)
                 make_files(Path(folder))
-                if name in proxies.WORKS:
+                cores, without = (server_core, load_core), frozenset(options.without)
+                if name in relays.WORKS:
+                    work = relays.WORKS[name]
+                    print(
+                        relays.measure(work, Path(folder), options.rounds, options.seconds, cores, without),
+                        flush=True,
+                    )
+                elif name == "idlerelays":
+                    print(relays.measure_idle(Path(folder), cores, without), flush=True)
+                elif name in proxies.WORKS:
                     peers = proxies.running(Path(folder), server_core, load_core, frozenset(options.without))
                     print(_measure(peers, proxies.WORKS[name], options, load_core), flush=True)
                 elif name in WORKS:
@@ -52,12 +66,12 @@ def main(arguments: list[str]) -> int:
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="toolkit/bench", description="Measures gorox beside its peers.")
-    parser.add_argument("suite", choices=["web", "proxy"], help="what to measure")
+    parser.add_argument("suite", choices=[*SUITES], help="what to measure")
     parser.add_argument("--rounds", type=int, default=7, metavar="N", help="how many rounds (default: 7)")
     parser.add_argument(
         "--seconds", type=int, default=1, metavar="S", help="how long a server is loaded in a round"
     )
-    names = [*WORKS, *MEMORY_WORKS, *proxies.WORKS]
+    names = [name for works in SUITES.values() for name in works]
     parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=f"works: {' '.join(names)}")
     parser.add_argument(
         "--without",
@@ -78,13 +92,13 @@ def _check_programs() -> None:
 
 def _preamble(options: argparse.Namespace, server_core: int | None, load_core: int | None) -> str:
     missing = [f"{name} ({how})" for name, program, how, _ in PEERS if not find_program(program)]
-    if options.suite == "proxy":
+    if options.suite != "web":
         missing = [f"{name} ({how})" for name, how, _ in proxies.PEERS if not find_program(name)]
-    where = f"Servers on core {server_core}, wrk on core {load_core}"
+    where = f"Servers on core {server_core}, the load on core {load_core}"
     if server_core is None:
         where = "Everything on one core (the figures say little)"
     how = f"{options.rounds} rounds of {options.seconds} s, medians of the ratios within a round (lowest to highest)"
-    lines = [f"{where}, 64 connections; {how}."]
+    lines = [f"{where}; {how}. Load of the machine: {os.getloadavg()[0]:.1f}."]
     if missing:
         lines.append(f"Not installed, so not measured: {', '.join(missing)}.")
     return "\n".join(lines)
