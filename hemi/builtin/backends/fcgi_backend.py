@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from hemi.component import prop
-from hemi.web.cgi.backend import CGIBackend
+from hemi.web.proxy.backend import WebBackend
 
 __all__ = ["FCGIBackend"]
 
 
-class FCGIBackend(CGIBackend, sign="fcgi_backend"):
+class FCGIBackend(WebBackend, sign="fcgi_backend"):
     """A group of FastCGI servers, such as php-fpm."""
 
     keep_conn: bool = prop(

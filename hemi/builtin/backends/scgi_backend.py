@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from hemi.web.cgi.backend import CGIBackend
+from hemi.web.proxy.backend import WebBackend
 
 __all__ = ["SCGIBackend"]
 
 
-class SCGIBackend(CGIBackend, sign="scgi_backend"):
+class SCGIBackend(WebBackend, sign="scgi_backend"):
     """A group of SCGI servers; each request has a connection of its own."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from hemi.web.cgi.backend import CGIBackend
+from hemi.web.proxy.backend import WebBackend
 
 __all__ = ["UWSGIBackend"]
 
 
-class UWSGIBackend(CGIBackend, sign="uwsgi_backend"):
+class UWSGIBackend(WebBackend, sign="uwsgi_backend"):
     """A group of servers that speak the uwsgi protocol, such as uWSGI; each request has a connection of its own."""

@@ -5,7 +5,6 @@
     reply.py       the answer on its way to the client: buffered or not, local redirects, files
     errorlines.py  what a program writes to stderr, for the error log
     wires.py       sending and receiving at the same time
-    backend.py     what the backends of the three protocols share
     handlet.py     what all handlets of this kind share
     gateway.py     what their proxies share: one exchange, tries, timeouts, errors
     process.py     a program that runs: its pipes, its end

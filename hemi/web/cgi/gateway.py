@@ -30,7 +30,7 @@ from hemi.web.proxy.spool import Spool
 
 if TYPE_CHECKING:
     from hemi.upstream.lease import Lease
-    from hemi.web.cgi.backend import CGIBackend
+    from hemi.web.proxy.backend import WebBackend
     from hemi.web.request import Request
     from hemi.web.response import Response
 
@@ -94,7 +94,7 @@ class Gateway(CGIHandlet):
     )
     sticky_cookie: str = prop("gorox_node", "The cookie for a backend with sticky_secret.")
 
-    backend: CGIBackend
+    backend: WebBackend
     dialect: Dialect
 
     def check(self) -> Iterator[str | tuple[str, str]]:
@@ -103,7 +103,7 @@ class Gateway(CGIHandlet):
         if not is_token(self.sticky_cookie.encode()):
             yield "sticky_cookie", f'must be the name of a cookie, not "{self.sticky_cookie}"'
 
-    def ready(self, backend: CGIBackend, dialect: Dialect, root: str) -> None:
+    def ready(self, backend: WebBackend, dialect: Dialect, root: str) -> None:
         """Lays out what is the same for all requests; to be called by `prepare`."""
         self.backend = backend
         self.dialect = dialect

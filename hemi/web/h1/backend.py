@@ -7,17 +7,14 @@ wrong is told by exceptions: DeadlinePassed and OSError of the connection, BadAn
 from __future__ import annotations
 
 import math
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from hemi.upstream.pool import Conn
 from hemi.web.h1.answer import CHUNKED, TO_THE_END, BadAnswer, ChunkReader, Head, parse_head
+from hemi.web.proxy.backend import WebConn
 from hemi.web.statuses import NO_CONTENT
 
 if TYPE_CHECKING:
     from hemi.upstream.dial import Dialed
-    from hemi.upstream.node import Node
-    from hemi.web.request import Request
 
 __all__ = ["Backend1Conn", "Backend1Stream"]
 
@@ -33,25 +30,10 @@ MAX_INFORMATIONAL = 32
 GATHER = 16384
 
 
-class Backend1Conn(Conn):
-    """A connection to a node that speaks HTTP/1. `req` is the request that waits on it, on the short way through a
-    proxy (hemi.web.proxy.lane), and `gone` says that its client has left."""
+class Backend1Conn(WebConn):
+    """A connection to a node that speaks HTTP/1."""
 
-    __slots__ = ("gone", "req")
-
-    def __init__(self, node: Node, channel: Dialed, now: float) -> None:
-        Conn.__init__(self, node, channel, now)
-        self.req: Request | None = None
-        self.gone = False
-
-    def is_abandoned(self) -> bool:
-        """Whether nobody waits for the answer any more."""
-        return self.req is not None and not self.gone and self.req.stream.is_gone()
-
-    def cancel(self) -> None:
-        """Wakes the exchange out of what it waits for."""
-        self.gone = True
-        self.channel.cut(monotonic())
+    __slots__ = ()
 
 
 class Backend1Stream:
