@@ -32,6 +32,8 @@ import hemi.builtin.routers.tcpx_router
 import hemi.builtin.servers.echo_server
 import hemi.builtin.servers.socks_server
 import hemi.builtin.servers.tunnel_server
+import hemi.builtin.socklets.echo
+import hemi.builtin.socklets.hello
 import hemi.web.rule
 import hemi.web.server
 import hemi.web.webapp  # noqa: F401

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hemi.component import prop
@@ -11,7 +11,9 @@ from hemi.web.errors import HTTPError
 from hemi.web.handlet import Handlet
 from hemi.web.limits import Limited
 from hemi.web.reviser import Reviser
+from hemi.web.socklet import Socklet
 from hemi.web.variables import REQUEST_SCOPE
+from hemi.web.websocket.handshake import is_upgrade
 
 if TYPE_CHECKING:
     from hemi.web.request import Request
@@ -22,7 +24,8 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 class Rule(Limited, kind="rules", sign="rule", nested=True):
-    """Runs its handlets for the requests that meet its condition, until one handles the request.
+    """Runs its handlets for the requests that meet its condition, until one handles the request; its socklets for those
+    that open a WebSocket. Other requests for a rule that has socklets only are answered with 426.
 
     When all of them decline, the search goes on with the next rule.
     """
@@ -31,6 +34,7 @@ class Rule(Limited, kind="rules", sign="rule", nested=True):
 
     if_: Condition | None = prop(None, "Which requests; all when missing.", inherit=False)
     handlets: Parts[Handlet] = prop([], "What may handle them, in this order.", inherit=False)
+    socklets: Parts[Socklet] = prop([], "What may serve WebSockets, in this order.", inherit=False)
     revisers: Parts[Reviser] = prop(
         [], "What revises them and their responses, in this order.", inherit=False
     )
@@ -48,10 +52,10 @@ class Rule(Limited, kind="rules", sign="rule", nested=True):
     def check(self) -> Iterator[str | tuple[str, str]]:
         """A rule must do one thing."""
         returns = self.return_code is not None or self.return_file is not None
-        if returns and self.handlets:
-            yield "must have either handlets or return_code and return_file, not both"
-        if not returns and not self.handlets:
-            yield "must have handlets, return_code or return_file"
+        if returns and (self.handlets or self.socklets):
+            yield "must have either handlets and socklets, or return_code and return_file, not both"
+        if not returns and not self.handlets and not self.socklets:
+            yield "must have handlets, socklets, return_code or return_file"
         if self.return_text is not None and self.return_code is None:
             yield "return_text", "needs a return_code"
         if self.return_text is not None and self.return_file is not None:
@@ -70,21 +74,10 @@ class Rule(Limited, kind="rules", sign="rule", nested=True):
     def _compile(self) -> Run:
         if self.return_code is not None or self.return_file is not None:
             return self._make_return()
-        if len(self.handlets) == 1:
-            return self.handlets[0].handle
-        handles = tuple(handlet.handle for handlet in self.handlets)
-
-        def run(req: Request, resp: Response) -> bool | None:
-            done: bool | None = False
-            for handle in handles:
-                done = handle(req, resp)
-                if done or resp.is_sent:
-                    return True
-                if done is None:
-                    return None
-            return done
-
-        return run
+        if self.socklets and self.handlets:
+            serve, handle = _chain(self.socklets), _chain(self.handlets)
+            return lambda req, resp: (serve if is_upgrade(req) else handle)(req, resp)
+        return _chain(self.socklets or self.handlets)
 
     def _with_revisers(self, run: Run) -> Run:
         revisers = tuple(self.revisers)
@@ -153,3 +146,22 @@ class Rule(Limited, kind="rules", sign="rule", nested=True):
         req.limit = self.max_content_size
         if req.content_size > req.limit:
             raise HTTPError(413, f"The content is larger than {req.limit} bytes.", close=True)
+
+
+def _chain(parts: Sequence[Handlet | Socklet]) -> Run:
+    """Runs one after another until one does not decline; a single one is called without a detour."""
+    if len(parts) == 1:
+        return parts[0].handle
+    handles = tuple(part.handle for part in parts)
+
+    def run(req: Request, resp: Response) -> bool | None:
+        done: bool | None = False
+        for handle in handles:
+            done = handle(req, resp)
+            if done or resp.is_sent:
+                return True
+            if done is None:
+                return None
+        return done
+
+    return run

@@ -18,6 +18,7 @@ from hemi.web.limits import Limited
 from hemi.web.mime import type_of
 from hemi.web.reviser import Reviser
 from hemi.web.rule import Rule, Run
+from hemi.web.socklet import Socklet
 from hemi.web.variables import LOG_SCOPE, REQUEST_SCOPE
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class Webapp(Limited, kind="webapps", sign="webapp"):
     )
     web_root: Path | None = prop(None, "The folder of the site's files.")
     handlets: Named[Handlet] = prop({}, "Handlets that several rules share, by name.", inherit=False)
+    socklets: Named[Socklet] = prop({}, "Socklets that several rules share, by name.", inherit=False)
     revisers: Named[Reviser] = prop({}, "Revisers that several rules share, by name.", inherit=False)
     rules: Children[Rule] = prop([], "Tried in this order.", inherit=False)
     force_https: bool = prop(False, "Redirect plain requests to https (308).")

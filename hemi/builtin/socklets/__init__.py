@@ -1,0 +1,1 @@
+"""The standard socklets, one a file."""
