@@ -181,6 +181,7 @@ def _backends(answer: Answer, painter: Painter) -> str:
             node["state"],
             node["weight"],
             node["in_flight"],
+            node["conns"],
             node["idle_conns"],
             show_seconds(node["latency"] or None),
             node["leases"],
@@ -191,7 +192,7 @@ def _backends(answer: Answer, painter: Painter) -> str:
         for backend in each.get("backends", [])
         for node in backend["nodes"]
     ]
-    heads = ["worker", "backend", "node", "state", "weight", "in flight", "idle"]
+    heads = ["worker", "backend", "node", "state", "weight", "in flight", "conns", "idle"]
     heads += ["latency", "requests", "failures", "why"]
     return _with_errors(show_table(heads, rows, painter, STATE_STYLES), answer, painter)
 

@@ -5,6 +5,7 @@
     node.py        one server of the group
     lease.py       what a proxy holds while it uses a node: node and connection, and how it went
     pool.py        idle connections of a node
+    sharedpool.py  connections that carry several exchanges at a time
     dial.py        connecting: names, addresses, Unix domain sockets, TLS
     balancers.py   choosing one of several nodes
     breaker.py     learning from failures of real traffic

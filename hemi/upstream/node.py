@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from hemi.component import Component, prop
 from hemi.upstream.balancers import seed_of
 from hemi.upstream.breaker import Breaker
-from hemi.upstream.pool import Pool
 from hemi.values import Addr, Address
 
 if TYPE_CHECKING:
     from hemi.upstream.backend import Backend
     from hemi.upstream.discovery import Found
+    from hemi.upstream.pool import Pool
 
 __all__ = ["ORDERS", "Node", "Order"]
 
@@ -69,6 +69,7 @@ class Node(Component, kind="nodes", nested=True, sign="node"):
         self.share = 1.0  # the weight that counts now
         self.turn = 0.0  # RoundRobin's
         self.in_flight = 0
+        self.conns = 0  # open connections, idle or not
         self.latency = 0.0  # seconds, average
         self.sampled = 0.0  # when latency was measured last
         self.warm_from = -math.inf  # when it came up
@@ -115,7 +116,7 @@ class Node(Component, kind="nodes", nested=True, sign="node"):
         self.seed = seed_of(self.key)
         self.tag = backend.tag_of(self.key)
         self.order = self.state
-        self.pool = Pool(backend.limits)
+        self.pool = backend.make_pool()
         self.breaker = Breaker(backend.rules)
         self.watched = bool(backend.checks)
         self.share = float(self.weight)
@@ -189,7 +190,8 @@ class Node(Component, kind="nodes", nested=True, sign="node"):
             "tier": self.tier,
             "max_conns": self.max_conns,
             "in_flight": self.in_flight,
-            "idle_conns": len(self.pool.idle),
+            "conns": self.conns,
+            "idle_conns": self.pool.idle_count,
             "latency": round(self.latency, 6),
             "leases": self.leases,
             "failures": self.failures,

@@ -24,6 +24,9 @@ class Conn:
 
     __slots__ = ("born", "channel", "idle_since", "node", "uses")
 
+    is_shared = False
+    """Whether it carries several exchanges at a time, or is the place of one of them: see hemi.upstream.sharedpool."""
+
     def __init__(self, node: Node, channel: Dialed, now: float) -> None:
         self.node = node
         self.channel = channel
@@ -42,7 +45,10 @@ class Conn:
     def close(self) -> None:
         """Closes the connection. Idempotent."""
         self.channel.close()
-        self.node.backend.channels.discard(self.channel)
+        channels = self.node.backend.channels
+        if self.channel in channels:
+            channels.remove(self.channel)
+            self.node.conns -= 1
 
 
 class Limits(NamedTuple):
@@ -65,6 +71,11 @@ class Pool:
 
     def __repr__(self) -> str:
         return f"<Pool idle={len(self.idle)}>"
+
+    @property
+    def idle_count(self) -> int:
+        """How many connections are idle."""
+        return len(self.idle)
 
     def take(self, now: float) -> Any:
         """An idle connection that is alive, or None. Those that are not are closed."""

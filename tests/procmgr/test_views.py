@@ -78,6 +78,7 @@ ANSWERS: dict[str, tuple[dict[str, Any], list[str]]] = {
                                     "why": "",
                                     "weight": 1,
                                     "in_flight": 0,
+                                    "conns": 2,
                                     "idle_conns": 2,
                                     "latency": 0.002,
                                     "leases": 9,

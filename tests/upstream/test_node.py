@@ -82,6 +82,7 @@ def test_what_operators_see(run: Run) -> None:
         "tier": 1,
         "max_conns": 5,
         "in_flight": 0,
+        "conns": 0,
         "idle_conns": 0,
         "latency": 0.0,
         "leases": 0,

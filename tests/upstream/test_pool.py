@@ -29,7 +29,7 @@ class Channel:
 
 def conn(now: float = 0.0, channels: set[Any] | None = None) -> Any:
     channel = Channel()
-    node: Any = SimpleNamespace(key="n:1", backend=SimpleNamespace(channels=channels or set()))
+    node: Any = SimpleNamespace(key="n:1", conns=0, backend=SimpleNamespace(channels=channels or set()))
     node.backend.channels.add(channel)
     return Conn(node, channel, now)  # type: ignore[arg-type]
 
