@@ -64,7 +64,8 @@ def run(stream, server: HTTPXServer) -> None:  # type: ignore[no-untyped-def]  #
         ended = response.ended or monotonic()
         meter[response.status // 100] += 1
         meter[BYTES] += response.bytes_sent
-        meter[LATENCY + int((ended - request.started) * 1e6).bit_length()] += 1
+        if response.status != 101:  # how long a WebSocket lasts is no latency
+            meter[LATENCY + int((ended - request.started) * 1e6).bit_length()] += 1
         if request.endings is not None:
             _end(request, server)
 

@@ -34,6 +34,7 @@ from hemi.web.realip import Networks, believe
 from hemi.web.uri import BadTarget
 from hemi.web.variables import LOG_SCOPE
 from hemi.web.webapp import Webapp
+from hemi.web.websocket import keeper as websockets
 
 if TYPE_CHECKING:
     from hemi.stage import Stage
@@ -262,6 +263,7 @@ class HTTPXServer(Server, sign="httpx_server"):
         for gate in gates:
             gate.close()
             gate.listener.release()  # before the drain: clients must be refused, not queued for nobody
+        websockets.drain(self.stage, deadline, at_once=any(gate.closing for gate in gates))
         for gate in gates:
             gate.join(deadline)
 

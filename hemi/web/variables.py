@@ -71,6 +71,7 @@ LOG_SCOPE = Scope(
         "status": "str(s.status)",
         "bytes_sent": "str(s.bytes_sent)",
         "body_bytes_sent": "str(s.bytes_sent)",
+        "bytes_received": "str(s.request.received)",
         "request_time": "s.elapsed()",
         "content_encoding": "s.header_text('content-encoding')",
     },

@@ -23,7 +23,7 @@ def declines(req: Request, resp: Response) -> bool:
 @pytest.mark.parametrize(
     ("rule", "problem"),
     [
-        ({}, "must have handlets, return_code or return_file"),
+        ({}, "must have handlets, socklets, return_code or return_file"),
         ({"return_text": "x"}, "return_text needs a return_code"),
         ({"return_code": 302}, "302 needs the target of the redirection"),
         ({"return_code": 99}, "return_code must be"),
