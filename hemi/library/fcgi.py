@@ -9,7 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from struct import Struct
 
-__all__ = ["ABORT", "END_OF_CONTENT", "FCGIError", "Reader", "begin", "content", "parameters"]
+__all__ = [
+    "ABORT",
+    "END_OF_CONTENT",
+    "FCGIError",
+    "Reader",
+    "begin",
+    "content",
+    "encode",
+    "parameters",
+    "whole",
+]
 
 VERSION = 1
 BEGIN_REQUEST, ABORT_REQUEST, END_REQUEST, PARAMS, STDIN, STDOUT, STDERR = range(1, 8)
@@ -47,8 +57,8 @@ def begin(keep: bool) -> bytes:
     return _BEGIN[keep]
 
 
-def parameters(pairs: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """The parameters of a request, over as many records as they need, with the empty record behind them."""
+def encode(pairs: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Parameters as they are written; what several calls give can be put one behind the other."""
     pieces: list[bytes] = []
     for name, value in pairs:
         name_size, value_size = len(name), len(value)
@@ -62,7 +72,12 @@ def parameters(pairs: Iterable[tuple[bytes, bytes]]) -> bytes:
             pieces.append(_LONG_PAIR.pack(name_size | 0x80000000, value_size | 0x80000000))
         pieces.append(name)
         pieces.append(value)
-    return _records(PARAMS, b"".join(pieces)) + _END_OF_PARAMETERS
+    return b"".join(pieces)
+
+
+def parameters(block: bytes) -> bytes:
+    """Encoded parameters, over as many records as they need, with the empty record behind them."""
+    return _records(PARAMS, block) + _END_OF_PARAMETERS
 
 
 def content(data: bytes) -> bytes:
@@ -80,6 +95,25 @@ def _records(kind: int, data: bytes) -> bytes:
         pieces.append(_HEAD.pack(VERSION, kind, 1, len(piece), 0))
         pieces.append(piece)
     return b"".join(pieces)
+
+
+def whole(data: bytes) -> tuple[int, int] | None:
+    """Where the output lies in an answer that came at once, in one record, without errors: what applications send for
+    small pages. None for all that `Reader` must look at."""
+    if data[:4] != _OUTPUT or len(data) < 24:
+        return None
+    end = 8 + (data[4] << 8 | data[5])
+    rest = data[end + data[6] :]
+    if rest[:8] == _NO_OUTPUT:
+        rest = rest[8:]
+    if len(rest) != 16 or rest[:8] != _END or rest[12]:
+        return None
+    return 8, end
+
+
+_OUTPUT = bytes((VERSION, STDOUT, 0, 1))
+_NO_OUTPUT = _HEAD.pack(VERSION, STDOUT, 1, 0, 0)
+_END = _HEAD.pack(VERSION, END_REQUEST, 1, 8, 0)
 
 
 class Reader:

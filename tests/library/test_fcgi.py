@@ -55,7 +55,7 @@ def test_begin() -> None:
 
 @given(st.lists(st.tuples(st.binary(min_size=1, max_size=300), st.binary(max_size=300)), max_size=20))
 def test_parameters_come_back(pairs: list[tuple[bytes, bytes]]) -> None:
-    records = split(fcgi.parameters(pairs))
+    records = split(fcgi.parameters(fcgi.encode(pairs)))
     assert all(kind == fcgi.PARAMS for kind, _ in records)
     assert records[-1][1] == b""
     assert decode(b"".join(data for _, data in records)) == pairs
@@ -63,7 +63,7 @@ def test_parameters_come_back(pairs: list[tuple[bytes, bytes]]) -> None:
 
 def test_large_parameters_need_several_records() -> None:
     pairs = [(b"A" * 200, b"a" * 100_000), (b"B", b"b" * 70_000)]
-    records = split(fcgi.parameters(pairs))
+    records = split(fcgi.parameters(fcgi.encode(pairs)))
     assert len(records) == 4  # three full ones, and the empty one
     assert decode(b"".join(data for _, data in records)) == pairs
 

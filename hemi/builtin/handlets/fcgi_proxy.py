@@ -12,6 +12,7 @@ from hemi.fcache import below
 from hemi.library import fcgi
 from hemi.values import Path, Pattern, Ref
 from hemi.web.cgi.gateway import Gateway
+from hemi.web.cgi.lane import FCGILane
 from hemi.web.cgi.variables import Script, check_script_name, mounted
 from hemi.web.errors import HTTPError
 
@@ -26,6 +27,7 @@ class Dialect:
     """FastCGI. Without `needs_size`, content of vague size is passed on as it arrives."""
 
     ends_with_conn = False
+    encode = staticmethod(fcgi.encode)
     end = fcgi.END_OF_CONTENT
     abort = fcgi.ABORT
 
@@ -33,11 +35,9 @@ class Dialect:
         self.needs_size = needs_size
         self._begin = fcgi.begin(keep)
 
-    def head(self, variables: dict[str, str], size: int) -> bytes:
+    def head(self, block: bytes, size: int) -> bytes:
         """The records before the content."""
-        return self._begin + fcgi.parameters(
-            [(name.encode("latin-1"), value.encode("latin-1")) for name, value in variables.items()]
-        )
+        return self._begin + fcgi.parameters(block)
 
     def frame(self, data: bytes) -> bytes:
         """The records of a piece of content."""
@@ -98,6 +98,7 @@ class FCGIProxy(Gateway, sign="fcgi_proxy"):
         self.ready(
             self.to_backend, Dialect(self.to_backend.keep_conn, not self.stream_vague), self.web_root or ""
         )
+        self.lane = FCGILane(self)
         self._base = (self.web_root or "").rstrip("/")
         self._fixed: Script | None = None
         if self.script_filename is not None:
@@ -119,7 +120,8 @@ class FCGIProxy(Gateway, sign="fcgi_proxy"):
                 script = self._find(req.path)
         if self.must_exist:
             self._look(script.file)
-        return self.forward(req, resp, script)
+        self.lane.run(req, resp, script)
+        return True
 
     def _find(self, path: str) -> Script:
         end = self.split_path.end_of_first(path) if self.split_path is not None else -1

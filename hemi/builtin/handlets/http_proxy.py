@@ -11,7 +11,7 @@ from hemi.upstream.ranges import parse_ranges
 from hemi.values import Duration, Pattern, Ref, Size, Template
 from hemi.web.fields import check_name, check_value, is_token
 from hemi.web.handlet import Handlet
-from hemi.web.proxy.lane import Lane
+from hemi.web.proxy.lane import HTTPLane
 from hemi.web.proxy.mirror import Mirror
 from hemi.web.proxy.names import CONNECTION, FRAMING
 from hemi.web.proxy.requests import Mode, RequestHead, RequestRules, Value
@@ -178,7 +178,7 @@ class HTTPProxy(Handlet, sign="http_proxy"):
         )
         self.budget = Budget(self.retry_budget)
         self.mirror_to = Mirror(self.mirror, self.mirror_share, self.head_timeout) if self.mirror else None
-        self.lane = Lane(self)
+        self.lane = HTTPLane(self)
 
     def stop(self, deadline: float) -> None:
         """Ends the copies that are on their way."""

@@ -2,67 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
-
 from hemi.builtin.backends.scgi_backend import SCGIBackend
 from hemi.component import prop
 from hemi.library import scgi
-from hemi.values import Path, Ref
-from hemi.web.cgi.gateway import Gateway, PlainReader
-from hemi.web.cgi.variables import check_script_name, mounted
-
-if TYPE_CHECKING:
-    from hemi.web.request import Request
-    from hemi.web.response import Response
+from hemi.values import Ref
+from hemi.web.cgi.mounted import MountedGateway, PlainDialect
 
 __all__ = ["SCGIProxy"]
 
 
-class Dialect:
-    """SCGI: a head, the content as it is, an answer up to the end of the connection."""
+class Dialect(PlainDialect):
+    """SCGI."""
 
-    ends_with_conn = True
-    needs_size = True
-    end = b""
-    abort = b""
-
-    def head(self, variables: dict[str, str], size: int) -> bytes:
-        """What goes before the content. Raises ValueError when the variables cannot be said."""
-        pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in variables.items()]
-        return scgi.head(pairs, size)
-
-    def frame(self, data: bytes) -> bytes:
-        """A piece of the content."""
-        return data
-
-    def reader(self) -> PlainReader:
-        """For one answer."""
-        return PlainReader()
+    encode = staticmethod(scgi.encode)
+    head = staticmethod(scgi.head)
 
 
-class SCGIProxy(Gateway, sign="scgi_proxy"):
+class SCGIProxy(MountedGateway, sign="scgi_proxy"):
     """Passes requests on to servers that speak SCGI, and their answers back."""
 
     to_backend: Ref[SCGIBackend] = prop(doc="The servers.")
-    script_name: str = prop(
-        "",
-        "Where the app is mounted, such as /shop: SCRIPT_NAME. The rest of the path is PATH_INFO; requests outside of "
-        "it are declined.",
-        inherit=False,
-    )
-    web_root: Path | None = prop(None, "DOCUMENT_ROOT, for apps that want one.")
-
-    def check(self) -> Iterator[str | tuple[str, str]]:
-        """The place must be one."""
-        yield from super().check()
-        yield from check_script_name(self.script_name)
 
     def prepare(self) -> None:
         """Lays out what is the same for all requests."""
         self.ready(self.to_backend, Dialect(), self.web_root or "")
-
-    def handle(self, req: Request, resp: Response) -> bool:
-        """Passes the request on."""
-        script = mounted(req.path, self.script_name) if req.path[:1] == "/" else None
-        return script is not None and self.forward(req, resp, script)

@@ -10,7 +10,7 @@ Laws of this module:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,7 +21,7 @@ from hemi.web.cgi.answer import BadReply
 from hemi.web.cgi.errorlines import ErrorLines
 from hemi.web.cgi.handlet import CLIENT_LEFT, CGIHandlet
 from hemi.web.cgi.reply import Reply
-from hemi.web.cgi.variables import Script, Variables
+from hemi.web.cgi.variables import Encoder, Script, Variables
 from hemi.web.cgi.wires import ChannelWire, upload
 from hemi.web.errors import ClientGone, HTTPError
 from hemi.web.fields import is_token
@@ -31,10 +31,11 @@ from hemi.web.proxy.spool import Spool
 if TYPE_CHECKING:
     from hemi.upstream.lease import Lease
     from hemi.web.proxy.backend import WebBackend
+    from hemi.web.proxy.responses import Begun
     from hemi.web.request import Request
     from hemi.web.response import Response
 
-__all__ = ["Dialect", "Gateway", "PlainReader"]
+__all__ = ["Dialect", "Gateway"]
 
 REPLAYABLE = 65536
 """Contents up to this size are taken into memory before a node is asked, and can be sent again."""
@@ -50,21 +51,6 @@ class AnswerReader(Protocol):
     def feed(self, data: bytes) -> bytes: ...
 
 
-class PlainReader:
-    """Of protocols whose answers end with the connection."""
-
-    __slots__ = ("done", "errors", "excess")
-
-    def __init__(self) -> None:
-        self.done = False
-        self.excess = False
-        self.errors: list[bytes] = []
-
-    def feed(self, data: bytes) -> bytes:
-        """The answer as it is."""
-        return data
-
-
 class Dialect(Protocol):
     """How a protocol says things. `ends_with_conn` says how its answers end."""
 
@@ -73,8 +59,12 @@ class Dialect(Protocol):
     end: bytes
     abort: bytes
 
-    def head(self, variables: dict[str, str], size: int) -> bytes:
-        """What goes before the content. Raises ValueError when the variables cannot be said."""
+    def encode(self, pairs: Iterable[tuple[bytes, bytes]]) -> bytes:
+        """Variables. Raises ValueError when they cannot be said."""
+        ...
+
+    def head(self, block: bytes, size: int) -> bytes:
+        """What goes before the content, with these variables. Raises ValueError when they cannot be said."""
         ...
 
     def frame(self, data: bytes) -> bytes:
@@ -107,17 +97,26 @@ class Gateway(CGIHandlet):
         """Lays out what is the same for all requests; to be called by `prepare`."""
         self.backend = backend
         self.dialect = dialect
-        self.variables = Variables(root, tuple(self.params.items()))
+        self.encoder = Encoder(Variables(root, tuple(self.params.items())), dialect.encode)
+        self.keeps_conns = bool(getattr(backend, "keep_conn", False))
         self.reply_rules = self.make_reply_rules(backend.max_head_size)
         self.retries = Retries(self.max_retries)
 
     def forward(self, req: Request, resp: Response, script: Script) -> bool:
         """Passes the request on, and the answer back."""
-        _Exchange(self, req, resp).run(script)
+        Exchange(self, req, resp).run(script)
         return True
 
+    def make_head(self, req: Request, script: Script, size: int) -> bytes:
+        """What goes before the content. Raises HTTPError 431."""
+        try:
+            return self.dialect.head(self.encoder.make(req, script, size), max(size, 0))
+        except ValueError as error:
+            self.stage.log.warning(self.sign, f"{req.line()} from {req.src_host}: {error}")
+            raise HTTPError(431, "The fields are too large for the server behind this one.") from error
 
-class _Exchange:
+
+class Exchange:
     """One exchange. `gone` says that its client has left."""
 
     __slots__ = (
@@ -171,7 +170,7 @@ class _Exchange:
         self.trouble: OSError | None = None  # with sending
 
     def __repr__(self) -> str:
-        return f"<_Exchange {self.req!r} sent={self.sent} ended={self.ended}>"
+        return f"<Exchange {self.req!r} sent={self.sent} ended={self.ended}>"
 
     def run(self, script: Script) -> None:
         """Does it all. Raises HTTPError for what becomes an error page, ClientGone, SearchAgain."""
@@ -179,34 +178,44 @@ class _Exchange:
         backend = gateway.backend
         try:
             self._gather()
-            self.head = self._make_head(script)
+            self.head = self.gateway.make_head(req, script, self.size)
             tag = req.cookie_text(gateway.sticky_cookie) if backend.sticky_secret else ""
-            self.lease = lease = backend.lease(req, self.deadline, tag)
-            backend.exchanges.add(self)
-            try:
-                while not self._attempt():
-                    pass
-            except UpstreamError as failure:
-                self._fail(failure)
-            finally:
-                backend.exchanges.discard(self)
-                self.lines.finish()
-                lease.end()
-            self.reply.finish()  # the node has no part in it any more
+            self.lease = backend.lease(req, self.deadline, tag)
+            self._serve(None)
         finally:
-            if self.spool is not None:
-                self.spool.close()
-            if self.reply is not None:
-                self.reply.close()
+            self._close()
 
-    def _make_head(self, script: Script) -> bytes:
-        gateway, req = self.gateway, self.req
-        variables = gateway.variables.make(req, script, self.size)
+    def take_up(self, head: bytes, begun: Begun) -> None:
+        """Goes on with what a `Lane` has begun."""
+        self.head = head
+        self.gone = begun.conn.gone
+        self.lease = self.gateway.backend.lease(self.req, self.deadline)
+        self.lease.adopt(begun.node, begun.conn, begun.taken)
         try:
-            return gateway.dialect.head(variables, max(self.size, 0))
-        except ValueError as error:
-            gateway.stage.log.warning(gateway.sign, f"{req.line()} from {req.src_host}: {error}")
-            raise HTTPError(431, "The fields are too large for the server behind this one.") from error
+            self._serve(begun)
+        finally:
+            self._close()
+
+    def _serve(self, begun: Begun | None) -> None:
+        backend = self.gateway.backend
+        backend.exchanges.add(self)
+        try:
+            done = self._attempt() if begun is None else self._ask(begun.conn, begun)
+            while not done:
+                done = self._attempt()
+        except UpstreamError as failure:
+            self._fail(failure)
+        finally:
+            backend.exchanges.discard(self)
+            self.lines.finish()
+            self.lease.end()
+        self.reply.finish()  # the node has no part in it any more
+
+    def _close(self) -> None:
+        if self.spool is not None:
+            self.spool.close()
+        if self.reply is not None:
+            self.reply.close()
 
     # For the backend, which looks after clients that leave
 
@@ -273,11 +282,17 @@ class _Exchange:
             if lease.failures:
                 raise lease.failures[-1] from None
             raise
+        return self._ask(conn, None)
+
+    def _ask(self, conn: Any, begun: Begun | None) -> bool:
+        """Asks the node of a connection, unless that has begun. Returns and raises as `_attempt`."""
+        lease = self.lease
         while True:
             self._reset()
             try:
                 self._check_client()
-                self._talk(conn)
+                first, begun = begun, None
+                self._talk(conn, first)
                 return True
             except ClientGone:
                 self._note_left()
@@ -326,19 +341,21 @@ class _Exchange:
 
     # One try
 
-    def _talk(self, conn: Any) -> None:
-        """Sends the request and takes the answer, which is complete then, but for what `finish` of the reply sends."""
+    def _talk(self, conn: Any, begun: Begun | None) -> None:
+        """Sends the request, unless that has been done, and takes the answer, which is complete then, but for what
+        `finish` of the reply sends."""
         gateway, lease = self.gateway, self.lease
         self.channel = conn.channel
         self.reader = gateway.dialect.reader()
         self.reply = Reply(self.req, self.resp, gateway.reply_rules, self._warn)
         wire = ChannelWire(conn.channel)
-        try:
-            self.sent = upload(wire, self._pieces(), self._take_early, self.deadline)
-        except (ClientGone, TimeoutError):
-            raise
-        except OSError as error:
-            self.trouble = error  # it may have answered nevertheless: why it does not want the content
+        if begun is None:
+            self._send(wire)
+        else:
+            self.sent = True
+            if begun.failure is not None:
+                raise begun.failure
+            self._take(begun.data)
         head_deadline = min(self.deadline, monotonic() + gateway.head_timeout)
         while not self.ended:
             if self.reply.head is None:
@@ -359,8 +376,16 @@ class _Exchange:
         if reader.excess:
             self._warn("it sends more than its answer; the rest is dropped")
         lease.done(
-            reader.done and self.sent and not reader.excess and not self.reply.excess and self._keeps()
+            reader.done and self.sent and not reader.excess and not self.reply.excess and gateway.keeps_conns
         )
+
+    def _send(self, wire: ChannelWire) -> None:
+        try:
+            self.sent = upload(wire, self._pieces(), self._take_early, self.deadline)
+        except (ClientGone, TimeoutError):
+            raise
+        except OSError as error:
+            self.trouble = error  # it may have answered nevertheless: why it does not want the content
 
     def _take_early(self, data: bytes) -> bool:
         """Takes what comes while the request still goes out, and passes it on: it must not pile up here."""
@@ -368,9 +393,6 @@ class _Exchange:
             return True
         self.reply.push()
         return False
-
-    def _keeps(self) -> bool:
-        return bool(getattr(self.gateway.backend, "keep_conn", False))
 
     def _take(self, data: bytes) -> bool:
         """Takes what the node has sent, b"" for the end of the connection; True when that was the end of the answer."""

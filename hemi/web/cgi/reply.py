@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from hemi.web.request import Request
     from hemi.web.response import Response
 
-__all__ = ["Reply", "ReplyRules"]
+__all__ = ["Reply", "ReplyRules", "is_special"]
 
 _ACCEL = b"x-accel-"
 _SENDFILE = b"x-sendfile"
@@ -44,6 +44,11 @@ class ReplyRules(NamedTuple):
     buffer_memory: int = 262144
     max_buffer: int = 1 << 30
     send_files: tuple[tuple[str, str], ...] = ()
+
+
+def is_special(name: bytes) -> bool:
+    """Whether a field is for the server, not for the client."""
+    return name.startswith(_ACCEL) or name == _SENDFILE
 
 
 class Reply:
@@ -121,7 +126,7 @@ class Reply:
         resp.status = head.status
         resp.content_type = head.content_type
         for name, value in head.fields:
-            if name.startswith(_ACCEL) or name == _SENDFILE:
+            if is_special(name):
                 continue
             if self._file and name in _OF_THE_FILE:
                 continue

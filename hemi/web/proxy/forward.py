@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from time import monotonic
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import gevent
 from gevent.event import Event
@@ -31,11 +31,10 @@ from hemi.web.proxy.tunnel import Tunnel
 if TYPE_CHECKING:
     from hemi.stage import Stage
     from hemi.upstream.lease import Lease
-    from hemi.upstream.node import Node
     from hemi.web.h1.backend import Backend1Stream
     from hemi.web.proxy.mirror import Mirror
     from hemi.web.proxy.requests import RequestHead
-    from hemi.web.proxy.responses import ResponseHead
+    from hemi.web.proxy.responses import Begun, ResponseHead
     from hemi.web.proxy.retries import Budget, Retries
     from hemi.web.request import Request
     from hemi.web.response import Response
@@ -73,14 +72,6 @@ class Terms(Protocol):
     read_timeout: float
     total_timeout: float
     tunnel_timeout: float
-
-
-class Begun(NamedTuple):
-    """What a `Lane` has begun."""
-
-    conn: Any
-    data: bytes
-    failure: OSError | None
 
 
 class Forward:
@@ -147,16 +138,14 @@ class Forward:
         )
         self._serve(None)
 
-    def take_up(
-        self, head: bytes, node: Node, conn: Any, taken: float, data: bytes, failure: OSError | None
-    ) -> None:
-        """Goes on with what a `Lane` has begun: the request has gone out on a connection, and `data` of the answer has
-        come, or the failure."""
+    def take_up(self, head: bytes, begun: Begun) -> None:
+        """Goes on with what a `Lane` has begun."""
         self.head = head
-        self.gone = conn.gone
+        self.proxy.budget.earn()
+        self.gone = begun.conn.gone
         self.lease = self.backend.lease(self.req, self.deadline)
-        self.lease.adopt(node, conn, taken)
-        self._serve(Begun(conn, data, failure))
+        self.lease.adopt(begun.node, begun.conn, begun.taken)
+        self._serve(begun)
 
     def _serve(self, begun: Begun | None) -> None:
         exchanges, lease = self.backend.exchanges, self.lease

@@ -13,11 +13,12 @@ from hemi.web.proxy.names import CONNECTION, FRAMING
 from hemi.web.proxy.requests import Value, sendable
 
 if TYPE_CHECKING:
+    from hemi.upstream.node import Node
     from hemi.web.h1.answer import Head
     from hemi.web.request import Request
     from hemi.web.response import Response
 
-__all__ = ["Prepared", "ResponseHead", "ResponseRules"]
+__all__ = ["Begun", "Prepared", "ResponseHead", "ResponseRules"]
 
 KNOWN = 1024
 
@@ -59,6 +60,17 @@ class Prepared(NamedTuple):
             resp.fields = list(self.fields)  # which they look at, and may change
         else:
             resp.lines = self.lines
+
+
+class Begun(NamedTuple):
+    """An exchange that a `Lane` has begun: the request has gone out on a connection to a node, taken at that time, and
+    `data` of the answer has come, or the failure."""
+
+    node: Node
+    conn: Any
+    taken: float
+    data: bytes
+    failure: OSError | None
 
 
 class ResponseHead:
