@@ -11,6 +11,10 @@
     relay.py        bytes both ways between two channels
     rules.py        who may go where through a forward proxy
     socks.py        SOCKS on the wire
+    udplistening.py what takes datagrams on UDP and Unix domain sockets: addresses, PROXY protocol
+    udpgate.py      a listening socket with the sessions that began there
+    udpconn.py      a session: the datagrams of one source, and the answers to it
+    udpport.py      datagrams and the addresses they come to and leave from
     variables.py    the $variables of conditions, templates and log formats
 
 What is spoken on the connections belongs elsewhere.

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from hemi.component import Component, prop
 from hemi.net.dealet import Dealet
-from hemi.net.variables import CASE_SCOPE
 from hemi.values import Condition, Parts
 
 
@@ -15,8 +14,6 @@ class Case(Component, kind="cases", sign="case", nested=True):
 
     When all of them decline, the search goes on with the next case.
     """
-
-    scope = CASE_SCOPE
 
     if_: Condition | None = prop(None, "Which connections; all when missing.", inherit=False)
     dealets: Parts[Dealet] = prop([], "What may deal with them, in this order.", inherit=False)

@@ -53,6 +53,8 @@ class TCPXConn:
         "status",
     )
 
+    is_datagram = False
+
     def __init__(self, gate: Gate, channel: Channel, peer: Peer) -> None:
         self.gate = gate
         self.owner: Listening = gate.owner

@@ -107,6 +107,7 @@ class Listening(Component):
     def prepare(self) -> None:
         """Builds the tables and takes the addresses."""
         self.gates: list[Gate] = []
+        self._open: list[Gate] = []  # those whose addresses are still to be given back
         self._proxies: NetworkTable[bool] = NetworkTable()
         for network in dict.fromkeys(self.proxy_protocol_from):
             self._proxies.add(network, True)
@@ -114,9 +115,14 @@ class Listening(Component):
             self.record = self.access_log.recorder(self.log_scope)
         if self.tls:
             self._prepare_tls()
+        self.take_addresses()
+
+    def take_addresses(self) -> None:
+        """Listens. Raises EnvError."""
         options = ListenOptions(self.backlog, self.uds_mode, self.uds_user, self.uds_group)
         for address in self.address:
             self.gates.append(Gate(self, listen(address, options, self.name)))
+            self._open.append(self.gates[-1])
 
     def _prepare_tls(self) -> None:
         self.tls_sites = SiteTable(self.tls_strict_sni)
@@ -148,12 +154,12 @@ class Listening(Component):
 
     def stop(self, deadline: float) -> None:
         """Closes the gates, gives the addresses back, waits for the connections until `deadline`, cuts the rest."""
-        gates, self.gates = getattr(self, "gates", []), []
+        gates, self._open = getattr(self, "_open", []), []
         for gate in gates:
             gate.retire()
             gate.listener.release()  # before the drain: clients must be refused, not queued for nobody
         for gate in gates:
-            gate.join(deadline)
+            gate.join(deadline)  # its connections count until they have ended
 
     @property
     def conns(self) -> int:

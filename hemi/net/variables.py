@@ -1,6 +1,6 @@
 """The $variables that conditions and templates of cases, and log formats of routers, may use.
 
-Each is a Python expression of its subject, a `TCPXConn`.
+Each is a Python expression of its subject, a `TCPXConn`, or a `UDPXConn` where datagrams are routed.
 """
 
 from __future__ import annotations
@@ -46,6 +46,28 @@ LOG_SCOPE = Scope(
         # what the formats "combined" and "common" have
         "request": "s.line()",
         "body_bytes_sent": "str(s.bytes_sent)",
+    },
+    networks=frozenset({"src_host", "dst_host"}),
+)
+
+UDP_CASE_SCOPE = Scope(
+    "datagram case",
+    variables={**_KNOWN, "size": "str(s.size)", "first_bytes": "s.first_bytes.hex()"},
+    networks=frozenset({"src_host", "dst_host"}),
+)
+
+UDP_LOG_SCOPE = Scope(
+    "session log",
+    variables={
+        **_KNOWN,
+        **{
+            name: LOG_SCOPE.variables[name]
+            for name in ("router", "case", "backend", "node", "status", "reason")
+        },
+        **{name: LOG_SCOPE.variables[name] for name in ("bytes_received", "bytes_sent", "body_bytes_sent")},
+        **{name: LOG_SCOPE.variables[name] for name in ("request", "request_time")},
+        "datagrams_received": "str(s.datagrams_received)",
+        "datagrams_sent": "str(s.datagrams_sent)",
     },
     networks=frozenset({"src_host", "dst_host"}),
 )

@@ -1,6 +1,6 @@
 """Active health checks: asking each node now and then how it is.
 
-A check is a component in `checks:` of a backend, of the sign http, tcp or tls; a backend may have several, and
+A check is a component in `checks:` of a backend, of the sign http, tcp, tls or udp; a backend may have several, and
 a node must pass them all. For each node and check a greenlet runs a `Watch`, which counts what comes out.
 """
 
@@ -9,16 +9,18 @@ from __future__ import annotations
 import random
 import re
 import ssl
+from _socket import socket as RawSocket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
 import gevent
+from gevent.socket import wait_read
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from hemi.component import Component, prop
-from hemi.upstream.dial import Dialed, dial
+from hemi.upstream.dial import Dialed, dial, dial_datagrams
 from hemi.upstream.errors import DialFailed, reason_of
 from hemi.upstream.ranges import parse_ranges
 from hemi.values import Addr, Duration, Pattern
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from hemi.upstream.backend import Backend
     from hemi.upstream.node import Node
 
-__all__ = ["Check", "HTTPCheck", "TCPCheck", "TLSCheck", "Watch"]
+__all__ = ["Check", "HTTPCheck", "TCPCheck", "TLSCheck", "UDPCheck", "Watch"]
 
 MAX_ANSWER = 65536
 """Bytes of an answer that are looked at."""
@@ -115,6 +117,75 @@ class TLSCheck(Check, sign="tls"):
     """Passes when the node does a TLS handshake, with a certificate that the backend's tls_* properties accept."""
 
     speaks_tls = True
+
+
+class UDPCheck(Check, sign="udp"):
+    """Passes when the node answers a datagram (UDP or Unix domain), as expected if that is said."""
+
+    request: str | None = prop(
+        None, "What to send, as text; an empty datagram when nothing is said.", inherit=False
+    )
+    request_hex: str | None = prop(None, 'The same in hexadecimal: "0d 0a".', inherit=False)
+    expect: Pattern | None = prop(
+        None,
+        "Regular expression that the answer must match, its bytes taken for Latin-1 text.",
+        inherit=False,
+    )
+    expect_hex: str | None = prop(None, "What the answer must begin with, in hexadecimal.", inherit=False)
+    silent: bool = prop(
+        False,
+        "The node need not answer: it fails only when ICMP says that nobody listens, within timeout.",
+        inherit=False,
+    )
+
+    speaks_tls = False
+
+    def check(self) -> Iterator[str | tuple[str, str]]:
+        """What is hexadecimal must be, and what is said twice or in vain is a mistake."""
+        for name in ("request_hex", "expect_hex"):
+            try:
+                bytes.fromhex(getattr(self, name) or "")
+            except ValueError:
+                yield name, f'must be hexadecimal digits, not "{getattr(self, name)}"'
+        if self.request is not None and self.request_hex is not None:
+            yield "must have request or request_hex, not both"
+        if self.silent and (self.expect is not None or self.expect_hex is not None):
+            yield "silent", "must not be there with what is expected"
+
+    def prepare(self) -> None:
+        """Works out what is constant."""
+        self.datagram = bytes.fromhex(self.request_hex or "") or (self.request or "").encode()
+        self.beginning = bytes.fromhex(self.expect_hex or "")
+
+    def probe(self, node: Node) -> str:
+        """Why a node fails the check, "" when it passes. Waits. Raises DialFailed when this machine cannot check."""
+        deadline = monotonic() + self.timeout
+        address = node.address._replace(port=self.port) if self.port else node.address
+        try:
+            sock = dial_datagrams(address, node.stage.resolv, timeout=self.timeout)
+        except DialFailed as error:
+            if error.is_local:
+                raise
+            return f"{error.phase}: {error.reason}"
+        try:
+            with gevent.Timeout(max(0.001, deadline - monotonic()), TimeoutError()):
+                sock.send(self.datagram)
+                return self._judge(sock)
+        except TimeoutError:
+            return "" if self.silent else f"no answer within {self.timeout:g} s"
+        except OSError as error:
+            return reason_of(error)
+        finally:
+            sock.close()
+
+    def _judge(self, sock: RawSocket) -> str:
+        wait_read(sock.fileno())
+        answer = sock.recv(MAX_ANSWER)
+        if not answer.startswith(self.beginning):
+            return f"its answer does not begin as expected: {answer[:16].hex()}"
+        if self.expect is not None and not self.expect.search(answer.decode("latin-1")):
+            return "its answer does not match"
+        return ""
 
 
 class HTTPCheck(Check, sign="http"):

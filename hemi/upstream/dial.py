@@ -27,7 +27,7 @@ from hemi.upstream.clienttls import DialedTLSChannel, events_of
 from hemi.upstream.errors import DialFailed, reason_of
 from hemi.values import Addr
 
-__all__ = ["Dialed", "DialedChannel", "dial"]
+__all__ = ["Dialed", "DialedChannel", "dial", "dial_datagrams"]
 
 LEAST_SHARE = 0.05
 """Seconds that an address gets at least when there are others to try."""
@@ -35,6 +35,7 @@ LEAST_SHARE = 0.05
 _LOCAL = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL))
 
 _KIND = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+_DATAGRAMS = socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 
 
 class _Resolves(Protocol):
@@ -108,6 +109,37 @@ def dial(
     except BaseException:
         channel.close()
         raise
+
+
+def dial_datagrams(
+    address: Addr,
+    resolv: _Resolves | None = None,
+    *,
+    timeout: float = 10.0,
+    permit: Callable[[str], bool] | None = None,
+) -> RawSocket:
+    """A non-blocking socket of datagrams, connected: only that address is heard, and its ICMP errors come as OSErrors.
+
+    Waits for a name's address, and for nothing else. Of several addresses the first is taken that there is a route to:
+    whether somebody listens shows later. Raises DialFailed.
+    """
+    failure: OSError | None = None
+    for family, sockaddr in _targets(address, resolv, timeout, permit):
+        try:
+            sock = RawSocket(family, _DATAGRAMS)
+        except OSError as error:
+            _fail(address, "connect", reason_of(error), is_local=error.errno in _LOCAL)
+        try:
+            if family == socket.AF_UNIX:
+                sock.bind("")  # a name of its own, in the abstract name space: answers must go somewhere
+                sockaddr = "\0" + sockaddr[1:] if sockaddr.startswith("@") else sockaddr
+            sock.connect(sockaddr)
+            return sock
+        except OSError as error:
+            sock.close()
+            failure = error
+    assert failure is not None  # there is no name without an address
+    _fail(address, "connect", reason_of(failure), is_local=failure.errno in _LOCAL)
 
 
 def _fail(

@@ -28,7 +28,7 @@ import math
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from hemi.upstream.errors import DialFailed, ExchangeFailed, UpstreamError, reason_of
+from hemi.upstream.errors import DialFailed, ExchangeFailed, NoNodeAvailable, UpstreamError, reason_of
 
 if TYPE_CHECKING:
     from hemi.upstream.backend import Backend
@@ -107,6 +107,23 @@ class Lease:
     def choose(self) -> Node:
         """Chooses a node as `take` does, without a connection: for who makes its own. Raises NoNodeAvailable."""
         node = self.backend.roster.choose(self)
+        self.node = node
+        self.tries += 1
+        node.leases += 1
+        self.taken = monotonic()
+        return node
+
+    def choose_now(self) -> Node:
+        """Chooses a node as `choose` does, but never waits: when all are full there is none. Raises NoNodeAvailable."""
+        roster = self.backend.roster
+        if roster.careful or self.tried or not roster.ready:
+            node = roster.find(self)
+            if node is None:
+                roster.refused += 1
+                raise NoNodeAvailable("all nodes are full", backend=self.backend.name, phase="choose")
+        else:
+            node = roster.balancer.pick(roster.ready, self.subject)
+        node.in_flight += 1
         self.node = node
         self.tries += 1
         node.leases += 1

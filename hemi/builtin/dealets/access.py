@@ -1,4 +1,5 @@
-"""The dealet `access`: which clients may connect. The handlet of the same name says it in the same words."""
+"""The dealet `access`: which clients may connect, or send datagrams. The handlet of
+the same name says it in the same words."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from hemi.builtin.handlets.access import AccessLine, Specific, Who, by_order
 from hemi.component import prop
 from hemi.net.conn import TCPXConn
 from hemi.net.dealet import Dealet
+from hemi.net.udpconn import UDPXConn
 
 __all__ = ["AccessDealet"]
 
@@ -20,6 +22,8 @@ class AccessDealet(Dealet, sign="access"):
     Say either `allow` and `deny`, of which the most specific entry decides (whoever is in neither may come in, unless
     there is an `allow`), or `order`, of which the first line that fits decides (whom no line fits may come in).
     """
+
+    transports = ("tcpx", "udpx")
 
     allow: list[Who] = prop(
         [], 'Who may come in: addresses, networks, "unix" (Unix domain sockets), "all".', inherit=False
@@ -47,10 +51,11 @@ class AccessDealet(Dealet, sign="access"):
             by_order(self.order) if self.order else Specific(self.allow, self.deny).allows
         )
 
-    def deal(self, conn: TCPXConn) -> bool:
+    def deal(self, conn: TCPXConn | UDPXConn) -> bool:
         """Declines when the client may go on."""
         if self._allows(conn):
             return False
         conn.refuse(403, "it may not come in")
-        self.stage.log.info("access", f"{conn.src_host} was refused at {conn.line()}")
+        if not conn.is_datagram:  # of these the gate tells, sparingly: sources can be forged
+            self.stage.log.info("access", f"{conn.src_host} was refused at {conn.line()}")
         return True

@@ -12,11 +12,13 @@ from functools import partial
 from time import monotonic
 from typing import Annotated
 
-from hemi.builtin.handlets.limit import LONGEST_KEY, Rate, RateKind, Sparing
+from hemi.builtin.handlets.limit import LONGEST_KEY, Rate, RateKind
 from hemi.component import prop
+from hemi.library.sparing import Sparing
 from hemi.library.tokenbucket import ENTRY_SIZE, TokenBuckets
 from hemi.net.conn import TCPXConn
 from hemi.net.dealet import Dealet
+from hemi.net.udpconn import UDPXConn
 from hemi.peers import client_of
 from hemi.values import Condition, Size, Template
 
@@ -24,11 +26,14 @@ __all__ = ["LimitDealet"]
 
 
 class LimitDealet(Dealet, sign="limit"):
-    """Closes connections beyond a limit, and declines all others, so that the next dealet or case deals with them.
+    """Closes connections beyond a limit, and declines all others, so that the next dealet or case deals with them. For
+    datagrams, a connection is a session, and beyond the limit they are dropped.
 
     New connections are counted by token buckets: `connections: 100/m` lets 100 come at once, and one more every 0.6
     seconds.
     """
+
+    transports = ("tcpx", "udpx")
 
     key: Template = prop(
         "$src_host",
@@ -69,11 +74,12 @@ class LimitDealet(Dealet, sign="limit"):
             rate, capacity = self.connections.amount / self.connections.seconds, self.connections.amount
             self._buckets = TokenBuckets(rate, self.burst or capacity, self.memory // ENTRY_SIZE)
         self._open: dict[str, int] = {}
-        self._counted: set[TCPXConn] = set()  # a connection that several cases bring here counts once
+        # A connection that several cases bring here counts once.
+        self._counted: set[TCPXConn | UDPXConn] = set()
         self._by_client = self.key.text == "$src_host"
         self._logging = Sparing()
 
-    def deal(self, conn: TCPXConn) -> bool:
+    def deal(self, conn: TCPXConn | UDPXConn) -> bool:
         """Declines when the connection is within the limits."""
         if conn in self._counted or (self.exempt is not None and self.exempt(conn)):
             return False
@@ -89,13 +95,13 @@ class LimitDealet(Dealet, sign="limit"):
         conn.at_end(partial(self._leave, conn, key))
         return False
 
-    def _key_of(self, conn: TCPXConn) -> str:
+    def _key_of(self, conn: TCPXConn | UDPXConn) -> str:
         key = client_of(conn.src_host) if self._by_client else self.key(conn)
         if len(key) > LONGEST_KEY:
             key = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
         return key
 
-    def _leave(self, conn: TCPXConn, key: str) -> None:
+    def _leave(self, conn: TCPXConn | UDPXConn, key: str) -> None:
         self._counted.discard(conn)
         left = self._open[key] - 1
         if left:
@@ -103,7 +109,7 @@ class LimitDealet(Dealet, sign="limit"):
         else:
             del self._open[key]
 
-    def _refuse(self, conn: TCPXConn, key: str, limit: str) -> bool:
+    def _refuse(self, conn: TCPXConn | UDPXConn, key: str, limit: str) -> bool:
         conn.refuse(429, f"beyond {limit}")
         more = self._logging.admit(monotonic())
         if more is not None:

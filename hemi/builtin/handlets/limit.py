@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast
 from gevent import sleep
 
 from hemi.component import prop
+from hemi.library.sparing import Sparing
 from hemi.library.tokenbucket import ENTRY_SIZE, Taken, TokenBuckets
 from hemi.peers import client_of
 from hemi.source import Given
@@ -231,19 +232,3 @@ class Announcement:
         resp.add_header("ratelimit-policy", f"{self._title};{self._policy}")
         resp.add_header("ratelimit", f"{self._title};r={taken.left};t={ceil(until - 1e-6)}")
         return None
-
-
-class Sparing:
-    """Says when to log: once a second, so that a flood of requests makes no flood of lines."""
-
-    def __init__(self) -> None:
-        self._due = 0.0
-        self._others = 0
-
-    def admit(self, now: float) -> int | None:
-        """How many lines were not logged since the last one, or None for one that is not to be logged."""
-        if now < self._due:
-            self._others += 1
-            return None
-        self._due, others, self._others = now + 1.0, self._others, 0
-        return others

@@ -18,6 +18,7 @@ class TCPXRouter(Listening, Router, sign="tcpx_router"):
     def check(self) -> Iterator[str | tuple[str, str]]:
         """A router without cases would close everything."""
         yield from super().check()
+        yield from self.check_dealets()
         if not self.cases:
             yield "must have cases"
 
