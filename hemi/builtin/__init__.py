@@ -4,10 +4,12 @@ import hemi.builtin.backends.fcgi_backend
 import hemi.builtin.backends.http_backend
 import hemi.builtin.backends.scgi_backend
 import hemi.builtin.backends.tcpx_backend
+import hemi.builtin.backends.udpx_backend
 import hemi.builtin.backends.uwsgi_backend
 import hemi.builtin.dealets.access
 import hemi.builtin.dealets.limit
 import hemi.builtin.dealets.tcpx_proxy
+import hemi.builtin.dealets.udpx_proxy
 import hemi.builtin.handlets.access
 import hemi.builtin.handlets.app
 import hemi.builtin.handlets.basic_auth
@@ -29,6 +31,7 @@ import hemi.builtin.handlets.wsgi
 import hemi.builtin.revisers.gzip
 import hemi.builtin.revisers.head
 import hemi.builtin.routers.tcpx_router
+import hemi.builtin.routers.udpx_router
 import hemi.builtin.servers.echo_server
 import hemi.builtin.servers.socks_server
 import hemi.builtin.servers.tunnel_server
