@@ -119,6 +119,18 @@ class Channel:
         if self.late:
             raise DeadlinePassed("the deadline for reading has passed")
 
+    def on_readable(self, call: Callable[[], None]) -> None:
+        """Has the hub call something whenever there is something to read, or the end, until `stop_reading`. No greenlet
+        may wait for reading meanwhile. Raises OSError when the channel is closed."""
+        if self._reader is None:
+            raise ConnectionAbortedError("the channel is closed")
+        self._reader.start(call)
+
+    def stop_reading(self) -> None:
+        """Ends that. Idempotent."""
+        if self._reader is not None:
+            self._reader.stop()
+
     def recv(self, size: int) -> bytes:
         """Returns 1 to `size` bytes, or b"" at the end. Raises DeadlinePassed, OSError."""
         while True:
@@ -129,8 +141,20 @@ class Channel:
 
     def recv_waiting(self, size: int) -> bytes:
         """Like `recv`, for who expects to wait: waits first, and so saves the failing system call."""
-        self.wait_readable()
-        return self.recv(size)
+        watcher = self._reader
+        if watcher is None:
+            raise ConnectionAbortedError("the channel is closed")
+        watcher.start(getcurrent().switch)  # `wait_readable`, written out: every request comes this way
+        try:
+            self._switch_out()
+        finally:
+            watcher.stop()
+        if self.late:
+            raise DeadlinePassed("the deadline for reading has passed")
+        try:
+            return self.sock.recv(size)
+        except BlockingIOError:
+            return self.recv(size)
 
     def peek(self, size: int) -> bytes:
         """Returns the next 1 to `size` bytes without taking them, or b"" at the end."""

@@ -142,7 +142,7 @@ def test_a_node_that_breaks_while_the_client_takes_nothing() -> None:
             with suppress(OSError):
                 client.sendall(b"x")
         greenlet.join(TIMEOUT)
-        assert greenlet.ready() and relay.reason.startswith("client: ")
+        assert greenlet.ready() and relay.reason.startswith("node: ")
 
 
 def test_idle() -> None:
