@@ -183,7 +183,7 @@ class HTTPXServer(Server, sign="httpx_server"):
         self.default_port = 443 if secure else 80
         self.known_heads: dict[bytes, KnownHead] = {}
         self.known_lines: dict[bytes, KnownLine] = {}
-        self.known_answers: dict[tuple[int, str, int], bytes] = {}
+        self.known_answers: dict[tuple[object, ...], bytes] = {}
         self.head_lines = b"server: %b\r\n" % check_value(self.server_header) if self.server_header else b""
         self.trusted = Networks(self.trusted_proxies, self.trust_uds)
         self.proxies = Networks(self.proxy_protocol_from, with_uds=True)

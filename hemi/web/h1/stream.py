@@ -21,7 +21,8 @@ GATHER = 16384
 """Content up to this size is copied behind its head for one send; more goes out from where it lies."""
 
 KNOWN_ANSWERS = 1024
-"""How many heads of plain responses a server remembers."""
+KNOWN_LINES = 2048
+"""How many heads of plain responses a server remembers, and how many bytes of ready-made lines in one."""
 
 DROP_MOST = 262144
 """How much unread content is read and dropped to keep a connection; with more it is closed."""
@@ -131,22 +132,23 @@ class Server1Stream:
             or self.done
             or resp.is_sent
             or resp.fields
-            or resp.lines
+            or len(resp.lines) > KNOWN_LINES
             or self.request.version != 11
             or self.request.method == "HEAD"
             or not self._stays(resp, conn)
         ):
             return self._make_head(resp)
         server = conn.server
-        key = (resp.status, resp.content_type, size)
+        key = (resp.status, resp.content_type, size, resp.has_server, resp.lines)
         lines = server.known_answers.get(key)
         if lines is None:
             if resp.status in NO_CONTENT:
                 return self._make_head(resp)
-            lines = b"%b%b%bcontent-length: %d\r\n" % (
+            lines = b"%b%b%b%bcontent-length: %d\r\n" % (
                 STATUS_LINES[resp.status],
-                server.head_lines,
+                b"" if resp.has_server else server.head_lines,
                 content_type_line(resp.content_type) if resp.content_type else b"",
+                resp.lines,
                 size,
             )
             if len(server.known_answers) >= KNOWN_ANSWERS:
@@ -154,7 +156,7 @@ class Server1Stream:
             server.known_answers[key] = lines
         resp.is_sent = True
         self.response = resp
-        return b"%b%b\r\n" % (lines, server.clock.date_line)
+        return b"%b%b\r\n" % (lines, b"" if resp.has_date else server.clock.date_line)
 
     def send_informational(self, status: int, fields: list[tuple[bytes, bytes]]) -> None:
         """Sends a 1xx response; HTTP/1.0 clients do not know them (RFC 9110 §15.2)."""
