@@ -8,6 +8,11 @@
     def user(req, id):
         return db.find(id) or abort(404)            # a dict or list becomes JSON
 
+    @app.websocket("/chat/<room>")
+    def chat(ws, room):
+        for message in ws:
+            ws.send(message)
+
 A configuration runs it with `handlets: [{app: {app: "module:app"}}]`. How patterns match is in `hemi.web.routing`;
 `Request` and `Response` are those of every handlet, so nothing is hidden and nothing is in the way.
 
@@ -35,10 +40,16 @@ from hemi.web.response import Response, quote_location
 from hemi.web.routing import CONVERTERS, Converter, Router, Segment, build_path
 from hemi.web.templates import Templates
 from hemi.web.uri import build_query, quote_path
+from hemi.web.websocket.handshake import is_upgrade, upgrade_required
+from hemi.web.websocket.serving import accept, serve
+from hemi.web.websocket.terms import WebSocketTerms
 
 Function = Callable[..., Any]
 F = TypeVar("F", bound=Function)
 Hook = tuple[Function, bool]  # and whether it wants `resp`
+
+WEBSOCKET = "(websocket)"
+"""Stands where routes have a method; no method can be called so."""
 
 
 class Route(NamedTuple):
@@ -49,6 +60,7 @@ class Route(NamedTuple):
     function: Function
     name: str
     wants_resp: bool
+    subprotocols: tuple[str, ...] | None = None
 
 
 class Target(NamedTuple):
@@ -59,6 +71,7 @@ class Target(NamedTuple):
     before: tuple[Hook, ...]
     after: tuple[Hook, ...]
     groups: tuple[Group, ...]
+    subprotocols: tuple[str, ...] | None = None
 
 
 def abort(status: int, text: str = "", *, headers: Iterable[tuple[str, str]] = ()) -> NoReturn:
@@ -125,6 +138,25 @@ class Group:
     def delete(self, pattern: str, *, name: str = "") -> Callable[[F], F]:
         """Declares the function below for DELETE."""
         return self.route(pattern, "DELETE", name=name)
+
+    def websocket(
+        self, pattern: str, *, name: str = "", subprotocols: Iterable[str] | None = None
+    ) -> Callable[[F], F]:
+        """Declares the function below for WebSockets: it gets one, and the parameters of the pattern.
+
+        When it returns the WebSocket ends. `subprotocols` are those that it speaks; the handlet's when None. Functions
+        of `before` see the request first, and can refuse it.
+        """
+
+        def declare(function: F) -> F:
+            _check_parameters(function, pattern, "the WebSocket")
+            spoken = None if subprotocols is None else tuple(subprotocols)
+            self.routes.append(
+                Route((WEBSOCKET,), pattern, function, name or function.__name__, False, spoken)
+            )
+            return function
+
+        return declare
 
     # Groups, hooks, errors
 
@@ -240,7 +272,7 @@ class App(Group):
         names += f"{group.name}." if group.name else ""
         before, after, groups = (*before, *group._before), (*group._after, *after), (group, *groups)
         for route in group.routes:
-            target = Target(route.function, route.wants_resp, before, after, groups)
+            target = Target(route.function, route.wants_resp, before, after, groups, route.subprotocols)
             pattern = prefix + ("" if route.pattern == "/" and prefix else route.pattern)
             segments = router.add(route.methods, pattern, target)
             self._named.setdefault(names + route.name, []).append(segments)
@@ -250,12 +282,16 @@ class App(Group):
 
     # Running
 
-    def handle(self, req: Request, resp: Response) -> bool:
-        """Answers a request; False when there is no route for it."""
+    def handle(self, req: Request, resp: Response, terms: WebSocketTerms) -> bool:
+        """Answers a request; False when there is no route for it. `terms` are those of WebSockets."""
         if self._router is None:
             self.compile()
         router: Router[Target] = self._router  # type: ignore[assignment]  # made by compile
         method = req.method
+        if b"upgrade" in req.index and is_upgrade(req):
+            opened = router.find(WEBSOCKET, req.path)
+            if opened is not None:
+                return self._open(opened, req, resp, terms)
         if req.path == "*":
             return False  # about the server, not about a resource (RFC 9110 §9.3.7)
         found = router.find(method, req.path)
@@ -265,12 +301,38 @@ class App(Group):
             return self._run_and_tear_down(found, req, resp)
         return self._run(found, req, resp)
 
+    def _open(
+        self, found: tuple[Target, dict[str, Any]], req: Request, resp: Response, terms: WebSocketTerms
+    ) -> bool:
+        """Runs the function of a WebSocket, from the handshake to the end."""
+        target, values = found
+
+        def run(_: object, req: Request, resp: Response) -> bool:
+            for function, wants_resp in target.before:
+                result = function(req, resp) if wants_resp else function(req)
+                if result is not None or resp.is_sent:
+                    respond(req, resp, result, target.after)
+                    return True
+            serve(accept(req, resp, terms, target.subprotocols), target.function, **values)
+            return True
+
+        try:
+            return self._run_and_tear_down(found, req, resp, run)
+        except Exception as error:
+            if resp.is_sent or not self._handle_error(target.groups, req, resp, error):
+                raise
+            return True
+
     def _run_and_tear_down(
-        self, found: tuple[Target, dict[str, Any]] | None, req: Request, resp: Response
+        self,
+        found: tuple[Target, dict[str, Any]] | None,
+        req: Request,
+        resp: Response,
+        run: Callable[[Any, Request, Response], bool] | None = None,
     ) -> bool:
         failure: BaseException | None = None
         try:
-            return self._run(found, req, resp)
+            return (run or self._run)(found, req, resp)
         except BaseException as error:
             failure = error
             raise
@@ -309,6 +371,10 @@ class App(Group):
         path = req.path
         methods = router.methods(path)
         error = HTTPError(404)
+        if WEBSOCKET in methods:
+            methods.discard(WEBSOCKET)
+            if not methods:
+                raise upgrade_required()
         if methods:
             if "GET" in methods:
                 methods.add("HEAD")
@@ -431,13 +497,13 @@ def _wants_resp(function: Function) -> bool:
     return "resp" in signature(function).parameters
 
 
-def _check_parameters(function: Function, pattern: str) -> bool:
+def _check_parameters(function: Function, pattern: str, first: str = "the request") -> bool:
     """Whether a function wants `resp`. Raises TypeError when it does not fit the pattern."""
     given = {name.strip("<>").rpartition(":")[2] for name in _parameters_of(pattern)}
     parameters = list(signature(function).parameters.values())
     label = f"{function.__name__}(), declared for {pattern!r},"
     if not parameters:
-        raise TypeError(f"{label} must take the request as its first parameter")
+        raise TypeError(f"{label} must take {first} as its first parameter")
     rest = parameters[1:]
     if any(one.kind is Parameter.VAR_KEYWORD for one in rest):
         return any(one.name == "resp" for one in rest)

@@ -11,14 +11,17 @@ from hemi.web import apploader
 from hemi.web.framework import App
 from hemi.web.handlet import Handlet
 from hemi.web.routing import BadPattern
+from hemi.web.websocket.terms import WebSocketTerms
 
 if TYPE_CHECKING:
     from hemi.web.request import Request
     from hemi.web.response import Response
 
 
-class AppHandlet(Handlet, sign="app"):
+class AppHandlet(Handlet, WebSocketTerms, sign="app"):
     """Runs an app of Gorox's own framework; declines what the app has no route for."""
+
+    scope = Handlet.scope
 
     app: str = prop(
         doc='The app: "module:attr", or "module:create()" for what a function returns.', inherit=False
@@ -32,6 +35,7 @@ class AppHandlet(Handlet, sign="app"):
 
     def check(self) -> Iterator[str | tuple[str, str]]:
         """Imports the app, unless gevent has not patched yet: then `prepare` does."""
+        yield from WebSocketTerms.check(self)
         problem = apploader.problem_of(self.app)
         if problem is not None:
             yield "app", problem
@@ -58,4 +62,4 @@ class AppHandlet(Handlet, sign="app"):
 
     def handle(self, req: Request, resp: Response) -> bool:
         """Lets the app answer."""
-        return self._app.handle(req, resp)  # type: ignore[union-attr]  # loaded by prepare
+        return self._app.handle(req, resp, self)  # type: ignore[union-attr]  # loaded by prepare
