@@ -28,6 +28,10 @@ class ClientGone(ConnectionError):
     """The client closed, or takes or gives nothing any more: whatever is done for it can stop."""
 
 
+class NotProcessed(ConnectionError):
+    """A node has certainly not begun with a request, which can be sent again whatever its method (RFC 9113 §8.7)."""
+
+
 class LengthMismatch(RuntimeError):
     """The handlet sent more or less content than it had promised by Content-Length."""
 

@@ -1,13 +1,25 @@
-"""The backend `http_backend`: servers that speak HTTP/1.1."""
+"""The backend `http_backend`: servers that speak HTTP/1.1 or HTTP/2."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import replace
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from hemi.component import prop
+from hemi.sockets import Sweeper
+from hemi.upstream.errors import DialFailed
+from hemi.upstream.pool import Pool
+from hemi.upstream.sharedpool import SharedPool
+from hemi.values import Duration, Size
 from hemi.web.h1.backend import Backend1Conn, Backend1Stream
+from hemi.web.h2.backend import Backend2Conn, Terms
 from hemi.web.proxy.backend import WebBackend
 
 if TYPE_CHECKING:
+    from hemi.upstream.clienttls import ClientPolicy
+    from hemi.upstream.node import Node
     from hemi.upstream.pool import Conn
     from hemi.web.h1.answer import Head
 
@@ -15,15 +27,120 @@ __all__ = ["HTTPBackend"]
 
 
 class HTTPBackend(WebBackend, sign="http_backend"):
-    """A group of HTTP/1.1 servers. Numbers such as max_conns are per worker: workers do not know of each other."""
+    """A group of HTTP servers. Numbers such as max_conns are per worker: workers do not know of each other.
+
+    In version 2 a connection carries many exchanges at a time. `max_conns` is the number of exchanges there, too.
+    """
 
     conn_class: ClassVar[type[Conn]] = Backend1Conn
     alpn: ClassVar[tuple[str, ...]] = ("http/1.1",)
 
+    version: Literal["1.1", "2"] = prop(
+        "1.1",
+        "The version of HTTP. With tls, nodes that do not choose 2 get 1.1; without, they must speak 2.",
+        inherit=False,
+    )
+    max_streams: int = prop(
+        100,
+        "How many exchanges share a connection in version 2, if the node does not want fewer.",
+        least=1,
+        most=10000,
+        inherit=False,
+    )
+    window_size: Size = prop(
+        "256K",
+        "How much of a content a node may send in version 2 before the client takes it.",
+        least="64K",
+        most="16M",
+        inherit=False,
+    )
+    ping_interval: Duration = prop(
+        "5m",
+        "After how long a silence nodes are asked whether they live, in version 2; 0 is never."
+        " Some end connections that ask more often.",
+        inherit=False,
+    )
+    ping_timeout: Duration = prop(
+        "10s", "How long the answer to that may take.", least="100ms", inherit=False
+    )
+
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self.known_heads: dict[bytes, Head] = {}
+        self.shared: set[Backend2Conn] = set()
+        self._streams_sweeper = Sweeper(self.shared)
 
-    def open_stream(self, conn: Any, method: str) -> Backend1Stream:
+    def _policy(self) -> ClientPolicy:
+        policy = super()._policy()
+        return replace(policy, alpn=("h2", "http/1.1")) if self.version == "2" else policy
+
+    def prepare(self) -> None:
+        """Readies what is the same for all connections."""
+        self._terms = Terms(
+            scheme=b"https" if self.tls else b"http",
+            max_streams=self.max_streams,
+            max_head=self.max_head_size,
+            window=self.window_size,
+            write_timeout=self.write_timeout,
+            ping_interval=self.ping_interval,
+            ping_timeout=self.ping_timeout,
+            known={},
+        )
+        super().prepare()
+
+    def start(self) -> None:
+        """Begins to look at deadlines."""
+        super().start()
+        if self.version == "2":
+            self._streams_sweeper.start()
+
+    def stop(self, deadline: float) -> None:
+        """Ends the connections."""
+        super().stop(deadline)
+        self._streams_sweeper.stop()
+        for conn in list(self.shared):
+            conn.end("the stage stops")
+
+    def make_pool(self) -> Pool:
+        """The pool of a node."""
+        return SharedPool(self.limits, self.max_streams) if self.version == "2" else Pool(self.limits)
+
+    def open_conn(self, node: Node, deadline: float) -> Any:
+        """A connection to a node, or a place on a shared one. Raises DialFailed."""
+        if self.version == "2":
+            pool: Any = node.pool
+            return pool.open(
+                partial(self._open, node, deadline), min(deadline, monotonic() + self.dial_timeout)
+            )
+        return super().open_conn(node, deadline)
+
+    def _open(self, node: Node, deadline: float) -> Any:
+        """A new connection that speaks what the node has chosen."""
+        deadline = min(deadline, monotonic() + self.dial_timeout)
+        channel = self.open_channel(node, deadline)
+        chosen = channel.tls.alpn if self.tls else "h2"
+        if chosen == "http/1.1":
+            return Backend1Conn(node, channel, monotonic())
+        if chosen != "h2":
+            Backend1Conn(node, channel, monotonic()).close()
+            raise DialFailed(
+                "it did not choose a version of HTTP", backend=self.name, node=node.key, phase="tls"
+            )
+        conn = Backend2Conn(node, channel, self._terms, monotonic(), self._forget)
+        self.shared.add(conn)
+        try:
+            return conn.start(deadline)
+        except DialFailed as failure:
+            failure.backend = self.name
+            raise
+
+    def _forget(self, conn: Backend2Conn) -> None:
+        self.shared.discard(conn)
+        pool: Any = conn.node.pool
+        pool.discard(conn)
+
+    def open_stream(self, conn: Any, method: str) -> Any:
         """An exchange on a connection."""
+        if conn.is_shared:
+            return conn.begin(method)
         return Backend1Stream(conn.channel, method, self.known_heads, self.max_head_size)

@@ -97,8 +97,17 @@ class Backend1Stream:
             self.channel.send_pieces([head, content])
         self.sent = True
 
+    def send_head(self, head: bytes) -> None:
+        """Sends the head of a request whose content follows by `send_data`."""
+        self.channel.send(head)
+
+    def send_file(self, head: bytes, file: int, size: int) -> None:
+        """Sends a request whose content is the first `size` bytes of an open file."""
+        self.channel.send_file(file, 0, size, head)
+        self.sent = True
+
     def send_data(self, data: bytes) -> None:
-        """Sends a piece of the content behind a head that was sent as a piece without framing."""
+        """Sends a piece of the content."""
         if self.chunked:
             size = len(data)
             if size > GATHER:

@@ -14,6 +14,7 @@ Laws of this module:
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -21,7 +22,7 @@ import gevent
 from gevent.event import Event
 
 from hemi.upstream.errors import DialFailed, NoNodeAvailable, UpstreamError
-from hemi.web.errors import ClientGone, HTTPError
+from hemi.web.errors import ClientGone, HTTPError, NotProcessed
 from hemi.web.h1.answer import BadAnswer, Head
 from hemi.web.proxy.names import CONNECTION, FRAMING, passable_trailers
 from hemi.web.proxy.retries import Cause
@@ -46,6 +47,9 @@ REPLAYABLE = 65536
 
 CONTINUE_PATIENCE = 1.0
 """Seconds to wait for a node's 100 before the content is sent without it (RFC 9110 §10.1.1)."""
+
+MAX_REFUSALS = 2
+"""How often a node is asked again that did not begin, on other connections, before that is a failure."""
 
 CLIENT_LEFT = 499
 """What the access log has for clients that left before there was an answer (nginx's number)."""
@@ -76,7 +80,8 @@ class Terms(Protocol):
 
 class Forward:
     """One exchange. `gone` says that its client has left, `trouble` what went wrong with reading its content.
-    `spool` has a buffered request, `answer` a buffered answer."""
+    `spool` has a buffered request, `answer` a buffered answer; `passed` what went out of a content that is passed on as
+    it arrives, None when that is too much to keep. `refusals` counts connections on which the node did not begin."""
 
     __slots__ = (
         "answer",
@@ -88,9 +93,11 @@ class Forward:
         "head",
         "lease",
         "may_repeat",
+        "passed",
         "proceed",
         "proxy",
         "pump",
+        "refusals",
         "req",
         "resp",
         "size",
@@ -115,6 +122,8 @@ class Forward:
         self.trouble: Exception | None = None
         self.pump: Any = None
         self.may_repeat = True
+        self.passed: list[bytes] | None = []
+        self.refusals = 0
         self.stream: Backend1Stream = None  # type: ignore[assignment]
         self.lease: Lease = None  # type: ignore[assignment]
         self.deadline = req.started + proxy.total_timeout if proxy.total_timeout else math.inf
@@ -255,14 +264,19 @@ class Forward:
                     self.pump.kill()
                     self.pump = None
                 timed_out = isinstance(error, TimeoutError)
-                if conn.uses > 1 and not stream.answered and not timed_out and self._may_send_again():
+                refused = isinstance(error, NotProcessed)
+                if refused:
+                    again = self._may_send_refused()
+                else:
+                    again = conn.uses > 1 and not (stream.answered or timed_out) and self._may_send_again()
+                if again:
                     try:
                         conn = lease.redial()  # it was closed while it was idle; the node itself may be well
                         continue
                     except DialFailed as refusal:
                         self._retry("connect", refusal)
                         return None
-                cause: Cause = "timeout" if timed_out else "closed"
+                cause: Cause = "timeout" if timed_out else "connect" if refused else "closed"
                 if isinstance(error, BadAnswer) or (stream.answered and not timed_out):
                     cause = "malformed"
                 self._retry(cause, lease.fail("head" if stream.sent else "send", error))
@@ -276,6 +290,12 @@ class Forward:
 
     def _may_send_again(self) -> bool:
         return self.may_repeat and self.req.method in self.proxy.retries.methods
+
+    def _may_send_refused(self) -> bool:
+        """Whether to ask the same node again on another connection, after it has said that it did not begin."""
+        self.may_repeat = self.passed is not None
+        self.refusals += 1
+        return self.may_repeat and self.refusals <= MAX_REFUSALS
 
     def _other_is_left(self) -> bool:
         return any(
@@ -326,7 +346,7 @@ class Forward:
                 self.may_repeat = False
                 stream.chunked = self.size < 0
                 self.proceed = Event()
-                channel.send(self.head)
+                stream.send_head(self.head)
                 self.pump = gevent.spawn(self._upload, stream)
             else:
                 self.pump = gevent.spawn(self._upload_spool, stream, self.spool)
@@ -343,7 +363,7 @@ class Forward:
         try:
             if self.expects:
                 self.proceed.wait(CONTINUE_PATIENCE)
-            while data := req.receive():
+            for data in self._pass(req):
                 try:
                     stream.send_data(data)
                 except OSError:
@@ -358,6 +378,19 @@ class Forward:
             return
         self._begin_to_wait(stream)
 
+    def _pass(self, req: Request) -> Iterator[bytes]:
+        """The content as it arrives, what has arrived already first; kept as long as it is small."""
+        before = list(self.passed or ())
+        size = sum(map(len, before))
+        yield from before
+        while data := req.receive():
+            size += len(data)
+            if size > REPLAYABLE:
+                self.passed = None
+            elif self.passed is not None:
+                self.passed.append(data)
+            yield data
+
     def _upload_spool(self, stream: Backend1Stream, spool: Spool) -> None:
         """Sends a request whose content was buffered, in the second greenlet: the node may answer while it reads."""
         content = self.content
@@ -365,8 +398,7 @@ class Forward:
             if content is not None:
                 stream.send_whole(self.head, content)
             else:
-                stream.channel.send_file(spool.file, 0, self.size, self.head)
-                stream.sent = True
+                stream.send_file(self.head, spool.file, self.size)
         except OSError:
             return
         self._begin_to_wait(stream)

@@ -129,7 +129,10 @@ class HTTPLane(Lane):
         super().__init__(proxy.to_backend, proxy.head_timeout)
         self._proxy = proxy
         self._is_open = (
-            proxy.mirror_to is None and not proxy.to_backend.sticky_secret and not proxy.total_timeout
+            proxy.to_backend.version == "1.1"  # connections to oneself
+            and proxy.mirror_to is None
+            and not proxy.to_backend.sticky_secret
+            and not proxy.total_timeout
         )
 
     def run(self, req: Request, resp: Response) -> None:
