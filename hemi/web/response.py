@@ -86,7 +86,7 @@ class Response:
         self.last_modified: float | None = None
         self.revisers: tuple[Reviser, ...] = ()
         self._filters: list[Filter] | None = None
-        self.trailer_fields: list[tuple[bytes, bytes]] = []
+        self.trailer_fields: list[tuple[bytes, bytes]] | None = None
         self.record: Any = None
         self.is_sent = False
         self.has_date = False
@@ -404,6 +404,8 @@ class Response:
         key = check_name(name).lower()
         if key in _NO_TRAILERS or key in _SPECIAL:
             raise ValueError(f"{name} must not be a trailer field (RFC 9110 §6.5.1)")
+        if self.trailer_fields is None:
+            self.trailer_fields = []
         self.trailer_fields.append((key, check_value(value)))
 
     def finish(self) -> None:

@@ -21,6 +21,7 @@ from hemi.web import exchange
 from hemi.web.h1.content import Content1
 from hemi.web.h1.framing import Refusal, check_request_line, content_size, head_size, merge_fields
 from hemi.web.h1.stream import DROP_MOST, Server1Stream
+from hemi.web.h2.frames import PREFACE
 from hemi.web.request import Request
 from hemi.web.uri import BadTarget, normalise_path, split_authority, split_target
 
@@ -100,6 +101,7 @@ class Server1Conn:
         "idle",
         "no_deadline",
         "peer",
+        "preface",
         "scheme",
         "served",
         "server",
@@ -125,6 +127,8 @@ class Server1Conn:
         self.served = 0
         self.until = monotonic() + self.server.keepalive_age
         self.no_deadline = math.inf
+        self.preface = b""
+        """What has come, when it is HTTP/2: the connection is another class's then."""
         self._queue: deque[Server1Stream] = deque()
         self._parser: Any = HttpRequestParser(self)
         self._parsing: Server1Stream | None = None
@@ -154,7 +158,8 @@ class Server1Conn:
         while True:
             while not queue:
                 if self._failure is not None:
-                    self._refuse(self._failure)
+                    if not self.preface:
+                        self._refuse(self._failure)
                     return
                 if not self._receive(patience):
                     return
@@ -163,7 +168,8 @@ class Server1Conn:
             self.server.requests += 1
             exchange.run(stream, self.server)
             content = stream.content
-            stream.end()
+            # `stream.end`, written out: left as they are, the circles would make each exchange work for the collector.
+            stream.conn = stream.request = stream.response = None  # type: ignore[assignment]
             if self.broken:
                 return
             if self._held and not queue:
@@ -198,8 +204,7 @@ class Server1Conn:
                 channel.deadline = monotonic() + min(patience, FAREWELL)
             self.idle = True
             try:
-                channel.wait_readable()
-                data = channel.recv(RECV_HEAD)
+                data = channel.recv_waiting(RECV_HEAD)
             except (DeadlinePassed, OSError):
                 return False
             finally:
@@ -248,6 +253,11 @@ class Server1Conn:
         data, self._held = self._held, b""
         return self.channel, data
 
+    def drain(self) -> None:
+        """Ends with the current or next response, idle soon: the gate closes."""
+        if self.idle:
+            self.channel.deadline = min(self.channel.deadline, monotonic() + FAREWELL)
+
     def close(self) -> None:
         """Closes the connection. Idempotent."""
         self._parser = None
@@ -264,11 +274,22 @@ class Server1Conn:
             known = server.known_lines.get(line) or self._learn_line(line)
             if known is None:
                 self._parse(data)
-            elif head is not None:
-                self._queue_known(known, head)
-            else:
+            elif head is None:
                 self._parse(data)
                 self._remember(block)
+            else:  # the fields have been seen before, to the byte, behind a plain request line
+                fields, index, site, keep_alive = head
+                stream = Server1Stream(self, keep_alive)
+                stream.request = request = Request(
+                    stream, self, 11, known.method, known.target, fields, index
+                )
+                _, _, request.raw_path, request.path, request.query_string = known
+                request.webapp, request.authority, request.hostname, request.port = site
+                if self.trusted:
+                    server.believe_proxy(request)
+                if self.tls is not None:
+                    self._check_site(stream, request)
+                self._queue.append(stream)
         else:
             self._parse(data)
 
@@ -289,22 +310,6 @@ class Server1Conn:
                 lines.clear()
             lines[line] = known
         return known
-
-    def _queue_known(self, line: KnownLine, head: KnownHead) -> None:
-        """Queues a request whose fields have been seen before, to the byte, behind a plain request line."""
-        method, target, raw_path, path, query = line
-        fields, index, site, keep_alive = head
-        stream = Server1Stream(self, keep_alive)
-        stream.request = request = Request(stream, self, 11, method, target, fields, index)
-        request.raw_path = raw_path
-        request.path = path
-        request.query_string = query
-        request.webapp, request.authority, request.hostname, request.port = site
-        if self.trusted:
-            self.server.believe_proxy(request)
-        if self.tls is not None:
-            self._check_site(stream, request)
-        self._queue.append(stream)
 
     def _remember(self, block: bytes) -> None:
         """Remembers the fields of a request that came alone and whole, and is as ordinary as can be.
@@ -368,6 +373,8 @@ class Server1Conn:
         if isinstance(error, HttpParserInvalidMethodError) and _UNKNOWN_METHOD.match(window):
             refusal = Refusal(501, "The method is not known.")
         elif "HTTP version" in str(error) or "PRI" in str(error):
+            if self.served == 0 and window.startswith(PREFACE) and self.tls is None:
+                self.preface = window if "h2" in self.server.protocols and not self._queue else b""
             refusal = Refusal(505, "The version of HTTP is not supported.")
         else:
             refusal = Refusal(400, f"The request is malformed: {str(error).lower()}.")
