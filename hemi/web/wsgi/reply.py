@@ -182,9 +182,16 @@ class Reply:
         """Sends what the app returned. The caller closes it."""
         kind = result.__class__
         if kind is list or kind is tuple:
-            if not self._resp.is_sent:
+            resp = self._resp
+            if not resp.is_sent:
                 content = result[0] if len(result) == 1 else b"".join([_as_bytes(piece) for piece in result])
-                self._send_whole(content if content.__class__ is bytes else _as_bytes(content))
+                if content.__class__ is not bytes:
+                    content = _as_bytes(content)
+                # What nearly every app does; two calls less.
+                if self._started and resp.content_size in (-1, len(content)) and not resp.revisers:
+                    resp.stream.send_whole(resp, content)
+                else:
+                    self._send_whole(content)
                 return
         elif kind is FileWrapper:
             if self._send_file(result):
