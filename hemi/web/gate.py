@@ -6,20 +6,24 @@ import math
 import socket
 from _socket import socket as RawSocket
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import gevent
 from gevent.event import Event
 
 from hemi.peers import peer_named, peer_of, read_header
 from hemi.proxy_protocol import ProxyProtocolError
-from hemi.sockets import Acceptor, Channel, Listener, Sweeper, is_broken
+from hemi.sockets import Acceptor, Channel, Cuttable, Listener, Sweeper, is_broken
 from hemi.tlschannel import PLAIN_HTTP_ANSWER, HandshakeFailed, TLSChannel
-from hemi.web.h1.conn import FAREWELL, Server1Conn
+from hemi.web.h1.conn import Server1Conn
+from hemi.web.h2.conn import Server2Conn
 from hemi.web.statuses import STATUS_LINES
 
 if TYPE_CHECKING:
     from hemi.web.server import HTTPXServer
+
+Conn = Server1Conn | Server2Conn
+AnyConn = TypeVar("AnyConn", Server1Conn, Server2Conn)
 
 OVERLOADED = STATUS_LINES[503] + b"content-length: 0\r\nretry-after: 1\r\nconnection: close\r\n\r\n"
 
@@ -33,13 +37,14 @@ class Gate:
     def __init__(self, server: HTTPXServer, listener: Listener) -> None:
         self.server = server
         self.listener = listener
-        self.conns: set[Server1Conn] = set()
-        self.channels: set[Channel] = set()
-        self.greenlets: set[gevent.Greenlet[Any, Any]] = set()
+        self.conns: set[Conn] = set()
+        self.members: set[Cuttable] = set()
+        """What has deadlines: channels, and connections of HTTP/2."""
+        self.greenlets: dict[gevent.Greenlet[Any, Any], RawSocket] = {}
         self.closing = False
         self.successor: Gate | None = None
         self._acceptor = Acceptor(listener, self._accepted, self._log, self._must_wait)
-        self._sweeper = Sweeper(self.channels)
+        self._sweeper = Sweeper(self.members)
         self._left = Event()
         """Set when a connection has ended, or has been handed over."""
 
@@ -65,7 +70,7 @@ class Gate:
             self._turn_away(sock)
             return
         greenlet = gevent.Greenlet(self._serve, sock, address)
-        self.greenlets.add(greenlet)
+        self.greenlets[greenlet] = sock
         greenlet.start()
 
     def _turn_away(self, sock: RawSocket) -> None:
@@ -83,8 +88,8 @@ class Gate:
         """The life of a connection."""
         server = self.server
         channel = Channel(sock, server.write_timeout)
-        self.channels.add(channel)
-        conn: Server1Conn | None = None
+        self.members.add(channel)
+        conn: Conn | None = None
         try:
             peer = peer_of(address)
             if server.proxy_protocol and peer.host in server.proxies:
@@ -92,16 +97,21 @@ class Gate:
                 peer = peer_named(read_header(channel), peer)
                 channel.deadline = math.inf
             if server.tls:
-                self.channels.discard(channel)
+                self.members.discard(channel)
                 channel = secure = TLSChannel.over(channel)
-                self.channels.add(channel)
+                self.members.add(channel)
                 secure.handshake(server.tls_sites, server.handshake_timeout, plain_answer=PLAIN_HTTP_ANSWER)
             self.set_pace(channel)
-            conn = Server1Conn(self, channel, peer)
-            conn.trusted = bool(server.trusted) and peer.host in server.trusted
-            conn.greenlet = gevent.getcurrent()
-            self.conns.add(conn)
-            conn.serve()
+            if self._talks_h2(channel):
+                conn = self._begin(Server2Conn(self, channel, peer))
+                conn.serve()
+            else:
+                conn = first = self._begin(Server1Conn(self, channel, peer))
+                first.serve()
+                if first.preface:  # it was HTTP/2 after all, by prior knowledge
+                    self.conns.discard(first)
+                    conn = self._begin(Server2Conn(self, channel, peer))
+                    conn.serve(first.preface)
         except HandshakeFailed as error:
             if not error.quiet:
                 server.stage.log.info("tls", f"the handshake with {address} failed: {error}")
@@ -117,10 +127,29 @@ class Gate:
             if conn is not None:
                 gate.conns.discard(conn)
                 conn.close()
+                if isinstance(conn, Server2Conn):
+                    gate.members.discard(conn)
             channel.close()
-            gate.channels.discard(channel)
-            gate.greenlets.discard(gevent.getcurrent())
+            gate.members.discard(channel)
+            gate.greenlets.pop(gevent.getcurrent(), None)  # type: ignore[call-overload]
             gate._left.set()
+
+    def _talks_h2(self, channel: Channel) -> bool:
+        """Whether the connection is HTTP/2 from its first byte: by ALPN, or because nothing else is served."""
+        protocols = self.server.protocols
+        if channel.tls is not None and channel.tls.alpn:
+            return bool(channel.tls.alpn == "h2")
+        return "http/1.1" not in protocols
+
+    def _begin(self, conn: AnyConn) -> AnyConn:
+        """Takes a new connection in."""
+        trusted = self.server.trusted
+        conn.trusted = bool(trusted) and conn.peer.host in trusted
+        conn.greenlet = gevent.getcurrent()
+        self.conns.add(conn)
+        if isinstance(conn, Server2Conn):
+            self.members.add(conn)
+        return conn
 
     def set_pace(self, channel: Channel) -> None:
         """Tells a channel how fast its peer must be."""
@@ -130,7 +159,7 @@ class Gate:
 
     # Retiring
 
-    def hand_over(self, conn: Server1Conn) -> None:
+    def hand_over(self, conn: Conn) -> None:
         """Gives a connection between two requests to the successor."""
         heir = self.successor
         if heir is None:
@@ -138,33 +167,38 @@ class Gate:
         while heir.successor is not None:  # it has retired meanwhile, too
             heir = heir.successor
         self.conns.discard(conn)
-        self.channels.discard(conn.channel)
+        self.members.discard(conn.channel)
         heir.conns.add(conn)
-        heir.channels.add(conn.channel)
-        if conn.greenlet is not None:
-            self.greenlets.discard(conn.greenlet)
-            heir.greenlets.add(conn.greenlet)
+        heir.members.add(conn.channel)
+        if conn.greenlet in self.greenlets:
+            heir.greenlets[conn.greenlet] = self.greenlets.pop(conn.greenlet)
             self._left.set()
         conn.gate, conn.server = heir, heir.server
         heir.set_pace(conn.channel)
         conn.trusted = bool(heir.server.trusted) and conn.peer.host in heir.server.trusted
+        if isinstance(conn, Server2Conn):
+            self.members.discard(conn)
+            heir.members.add(conn)
+            conn.forget()
 
     def retire(self, successor: Gate) -> None:
-        """Lets the successor accept from now on; idle connections move to it, the others when they become idle."""
+        """Lets the successor accept from now on. Idle connections move to it, those of HTTP/1 also when they become
+        idle; those of HTTP/2, which may never be, are told to come again (RFC 9113 §6.8)."""
         self.successor = successor
         self._acceptor.stop()
-        for conn in [conn for conn in self.conns if conn.idle]:
-            self.hand_over(conn)
+        for conn in list(self.conns):
+            if conn.idle:
+                self.hand_over(conn)
+            elif isinstance(conn, Server2Conn):
+                conn.drain()
 
     def close(self) -> None:
         """Accepts no more; connections end with their current or next response, idle ones soon. Idempotent."""
         self._acceptor.stop()
         if self.successor is None:
             self.closing = True
-            until = monotonic() + FAREWELL
-            for conn in self.conns:
-                if conn.idle:
-                    conn.channel.deadline = min(conn.channel.deadline, until)
+            for conn in list(self.conns):
+                conn.drain()
 
     def join(self, deadline: float) -> None:
         """Waits for the connections until `deadline` (monotonic seconds), then kills what is left."""
@@ -175,4 +209,7 @@ class Gate:
         if left:
             self._log(f"{len(left)} connections on {self.listener.bound} are cut at the end of the drain")
             gevent.killall(left, block=True, timeout=1.0)
+        for greenlet in left:
+            if greenlet in self.greenlets and greenlet.dead:  # killed before it could begin
+                self.greenlets.pop(greenlet).close()
         self._sweeper.stop()

@@ -29,6 +29,9 @@ from hemi.web.fields import check_value
 from hemi.web.gate import Gate
 from hemi.web.h1.conn import KnownHead, KnownLine
 from hemi.web.h1.framing import Refusal
+from hemi.web.h2 import settings
+from hemi.web.h2.head import KnownFields
+from hemi.web.h2.settings import settings_frame
 from hemi.web.hosts import HostTable, Site
 from hemi.web.realip import Networks, believe
 from hemi.web.uri import BadTarget
@@ -47,7 +50,7 @@ KNOWN_HOSTS = 4096
 
 
 class HTTPXServer(Server, sign="httpx_server"):
-    """Serves webapps by HTTP/1.1 on TCP, TLS and Unix domain sockets."""
+    """Serves webapps by HTTP/1.1 and HTTP/2 on TCP, TLS and Unix domain sockets."""
 
     address: list[Address] = prop(doc="Where to listen; several are possible.", least=1, inherit=False)
     webapps: list[Ref[Webapp]] = prop([], "The webapps served here, chosen by host name.", inherit=False)
@@ -55,6 +58,11 @@ class HTTPXServer(Server, sign="httpx_server"):
     uds_mode: Mode | None = prop(None, "The file mode of Unix domain sockets, such as 0660.")
     uds_user: str | None = prop(None, "The owner of Unix domain sockets.")
     uds_group: str | None = prop(None, "The group of Unix domain sockets.")
+    protocols: list[Literal["http/1.1", "h2"]] = prop(
+        ["http/1.1", "h2"],
+        "The versions of HTTP that are served: over TLS as clients ask by ALPN, else as they begin to talk.",
+        least=1,
+    )
     max_concurrent_conns: int = prop(50000, "How many connections may be open at a time.", least=1)
     overload: Literal["refuse", "pause"] = prop(
         "refuse",
@@ -84,6 +92,38 @@ class HTTPXServer(Server, sign="httpx_server"):
         "8K", "The longest target of a request; more is answered with 414.", least="64"
     )
     max_fields: int = prop(100, "The most fields of a head; more is answered with 431.", least=1, most=10000)
+
+    h2_max_streams: int = prop(
+        100, "HTTP/2: how many requests a client may have going on a connection.", least=1, most=10000
+    )
+    h2_window: Size = prop(
+        "256K",
+        "HTTP/2: how much of a request's content is taken in before it is read.",
+        least=65535,
+        most="1G",
+    )
+    h2_max_window: Size = prop(
+        "8M", "HTTP/2: up to what h2_window grows for contents that are read fast.", least=65535, most="1G"
+    )
+    h2_conn_window: Size = prop(
+        "1M", "HTTP/2: how much is taken in for all requests of a connection.", least=65535, most="1G"
+    )
+    h2_table_size: Size = prop(
+        "4K", "HTTP/2: how much a client may have us remember to shorten its heads by.", least=0, most="64K"
+    )
+    h2_max_frame_size: Size = prop(
+        "16K", "HTTP/2: the largest frame that clients may send.", least=16384, most=16777215
+    )
+    h2_max_resets: int = prop(
+        200,
+        "HTTP/2: how many more requests a client may break off than it lets end; a tenth is forgiven each second.",
+        least=10,
+    )
+    h2_settings_timeout: Duration = prop(
+        "10s",
+        "HTTP/2: how long a client may take to acknowledge the settings of a connection.",
+        least="100ms",
+    )
 
     tls: bool = prop(False, "Serve TLS, with the certificates of the webapps.", inherit=False)
     tls_default: Ref[Webapp] | None = prop(
@@ -130,6 +170,8 @@ class HTTPXServer(Server, sign="httpx_server"):
         yield from self._check_names()
         if self.tls:
             yield from self._check_tls()
+        if self.h2_max_window < self.h2_window:
+            yield "h2_max_window", "must not be smaller than h2_window"
         if self.tls_client_auth != "off" and self.tls_client_ca is None:
             yield "tls_client_auth", f'"{self.tls_client_auth}" needs tls_client_ca'
 
@@ -168,7 +210,9 @@ class HTTPXServer(Server, sign="httpx_server"):
             client_auth=self.tls_client_auth,
             client_ca=self.tls_client_ca or "",
             client_crl=self.tls_client_crl or "",
-            alpn=("http/1.1",),
+            alpn=tuple(
+                name for name in ("h2", "http/1.1") if name in self.protocols
+            ),  # in our order of liking
         )
 
     def prepare(self) -> None:
@@ -184,6 +228,19 @@ class HTTPXServer(Server, sign="httpx_server"):
         self.known_heads: dict[bytes, KnownHead] = {}
         self.known_lines: dict[bytes, KnownLine] = {}
         self.known_answers: dict[tuple[object, ...], bytes] = {}
+        self.known_fields: dict[tuple[object, ...], KnownFields] = {}
+        self.known_blocks: dict[tuple[int, str, int], bytes] = {}
+        self.h2_settings = settings_frame(
+            (
+                (settings.HEADER_TABLE_SIZE, self.h2_table_size),
+                (settings.MAX_CONCURRENT_STREAMS, self.h2_max_streams),
+                (settings.INITIAL_WINDOW_SIZE, self.h2_window),
+                (settings.MAX_FRAME_SIZE, self.h2_max_frame_size),
+                (settings.MAX_HEADER_LIST_SIZE, self.max_head_size),
+                (settings.ENABLE_CONNECT_PROTOCOL, 1),
+                (settings.NO_RFC7540_PRIORITIES, 1),
+            )
+        )
         self.head_lines = b"server: %b\r\n" % check_value(self.server_header) if self.server_header else b""
         self.trusted = Networks(self.trusted_proxies, self.trust_uds)
         self.proxies = Networks(self.proxy_protocol_from, with_uds=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from hemi.sockets import Channel, Peer
+    from hemi.sockets import Peer
     from hemi.tls import TLSInfo
     from hemi.web.response import Response
 
@@ -82,10 +82,12 @@ class ServerStream(Protocol):
         """Breaks the message off so that the client can tell; for when the head has gone out already."""
         ...
 
-    def take_over(self, resp: Response, protocol: bytes) -> tuple[Channel, bytes]:
+    def take_over(self, resp: Response, protocol: bytes) -> tuple[Any, bytes]:
         """Sends the head of a 101 and gives the channel up to another protocol, with what has come of it already.
 
-        The channel is the caller's until the exchange ends, and is closed then. Raises ClientGone.
+        It is a `hemi.sockets.Channel`, or over HTTP/2, where an extended CONNECT is answered by a 200 instead, a
+        `hemi.web.h2.tunnel.TunnelChannel` with the verbs that tunnels use. It is the caller's until the exchange ends,
+        and is closed then. Raises ClientGone.
         """
         ...
 

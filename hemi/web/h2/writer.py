@@ -1,0 +1,197 @@
+"""What a connection sends: frames of all its streams, gathered into few writes, by one greenlet at a time.
+
+`out` has frames that are ready, in order; the `schedule` has streams with content that waits for its turn. A writer
+exists only while there is something to send. Nothing here is unbounded: senders of content wait in the schedule, and
+the connection stops reading while `out` is full, so that frames which answer frames cannot pile up.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import gevent
+
+from hemi.web.h2 import workers
+from hemi.web.h2.frames import DATA, END_STREAM, LEAST_FRAME, pack_header
+from hemi.web.h2.priority import Schedule
+from hemi.web.h2.settings import DEFAULT_WINDOW
+
+if TYPE_CHECKING:
+    from hemi.sockets import Channel
+    from hemi.web.h2.stream import Server2Stream
+
+FULL = 262144
+"""Bytes that may be ready before others wait."""
+
+BURST = 262144
+"""Bytes of content that are taken at once; what comes meanwhile with a higher urgency waits for so many."""
+
+SHARE = 65536
+"""Bytes that an incremental stream gets at its turn."""
+
+GATHER = 32768
+"""Up to this size pieces are joined for one send; larger ones go out from where they lie."""
+
+FAIR_BYTES = 1 << 20
+"""After so many bytes sent without waiting, the other greenlets get their turn."""
+
+
+class Writer:
+    """`window` is what may be sent of contents on the connection, in bytes, `frame_size` the largest frame to be sent.
+    `lost` is called with the error when nothing can be sent any more, `flushed` when all has been sent."""
+
+    __slots__ = (
+        "_flushed",
+        "_lost",
+        "_run",
+        "broken",
+        "busy",
+        "channel",
+        "delivered",
+        "frame_size",
+        "out",
+        "schedule",
+        "sent",
+        "size",
+        "window",
+    )
+
+    def __init__(
+        self, channel: Channel, lost: Callable[[OSError], None], flushed: Callable[[], None]
+    ) -> None:
+        self.channel = channel
+        self.out: list[Any] = []
+        self.size = 0
+        self.window = DEFAULT_WINDOW
+        self.frame_size = LEAST_FRAME
+        self.schedule = Schedule()
+        self.busy = False
+        self.broken = False
+        self.sent = 0
+        """Bytes of contents that have been taken from streams."""
+        self.delivered = 0
+        """Bytes of frames that have been sent."""
+        self._lost = lost
+        self._flushed = flushed
+        self._run = self._write
+
+    def __repr__(self) -> str:
+        return f"<Writer {'busy' if self.busy else 'idle'} size={self.size} window={self.window} {self.schedule!r}>"
+
+    def push(self, frames: bytes) -> None:
+        """Sends frames behind those that are ready."""
+        self.out.append(frames)
+        self.size += len(frames)
+        if not self.busy:
+            self.busy = True
+            workers.run(self._run)
+
+    def is_crowded(self) -> bool:
+        """Whether content must wait for its turn."""
+        return self.size >= FULL or self.schedule.size > 0
+
+    def offer(self, stream: Server2Stream) -> None:
+        """Lets a stream with a source take part, unless its window is shut."""
+        if stream.window > 0 or stream.at >= stream.end:
+            self.schedule.add(stream)
+            self.resume()
+
+    def forget(self, stream: Server2Stream) -> None:
+        """Takes a stream out."""
+        self.schedule.remove(stream)
+
+    def resume(self) -> None:
+        """Goes on, if there is anything that may be sent."""
+        if not self.busy and (self.out or (self.schedule.size and self.window > 0)):
+            self.busy = True
+            workers.run(self._run)
+
+    def _write(self) -> None:
+        """Sends until there is nothing left that may be sent: what the greenlet of the writer does."""
+        channel, unwaited = self.channel, 0
+        try:
+            while not self.broken:
+                pieces, self.out = self.out, []
+                size, self.size = self.size, 0
+                if size < FULL and self.schedule.size and self.window > 0:
+                    size += self._gather(pieces)
+                if not pieces:
+                    break
+                if len(pieces) == 1:
+                    channel.send(pieces[0])
+                elif size <= GATHER:
+                    channel.send(b"".join(pieces))
+                else:
+                    for at in range(0, len(pieces), 512):  # IOV_MAX is 1024
+                        channel.send_pieces(pieces[at : at + 512])
+                self.delivered += size
+                unwaited += size
+                if unwaited >= FAIR_BYTES:
+                    unwaited = 0
+                    gevent.sleep(0)
+        except OSError as error:
+            self.broken = True
+            self._lost(error)
+        finally:
+            self.busy = False
+            self._flushed()
+
+    def _gather(self, pieces: list[Any]) -> int:
+        """Takes content from the streams whose turn it is. Returns how many bytes it added."""
+        room, added = BURST, 0
+        schedule = self.schedule
+        while room > 0 and (stream := schedule.first()) is not None:
+            most = min(room, stream.window, self.window)
+            if stream.incremental and most > SHARE:
+                most = SHARE
+            size = min(stream.end - stream.at, most)
+            if size <= 0 and stream.at < stream.end:
+                if self.window <= 0:
+                    break
+                schedule.remove(stream)  # until its window opens
+                continue
+            added += self._take(stream, size, pieces)
+            room -= max(size, 1)
+            if stream.source is None:
+                schedule.remove(stream)
+                stream.wake_sender()
+            elif stream.window <= 0:
+                schedule.remove(stream)
+            else:
+                schedule.rotate(stream)
+        return added
+
+    def _take(self, stream: Server2Stream, size: int, pieces: list[Any]) -> int:
+        """Frames the next `size` bytes of a stream's source."""
+        source, at = stream.source, stream.at
+        if isinstance(source, int):
+            data: Any = os.pread(source, size, at) if size else b""
+            if len(data) < size:
+                stream.fault = EOFError(f"the file ends {stream.end - at - len(data)} bytes early")
+                size, stream.end = len(data), at + len(data)
+                stream.closes = False
+            view, first = memoryview(data), 0
+        else:
+            view, first = memoryview(source or b""), at
+        stream.at = at = at + size
+        stream.window -= size
+        self.window -= size
+        self.sent += size
+        ends = at >= stream.end
+        last = END_STREAM if ends and stream.closes else 0
+        if ends:
+            stream.source = None
+            if last:
+                stream.open = False
+        sid, most, stop = stream.sid, self.frame_size, first + size
+        frames = 0
+        while stop - first > most:
+            pieces += (pack_header(most << 8 | DATA, 0, sid), view[first : first + most])
+            first += most
+            frames += 1
+        if stop > first or last:
+            pieces += (pack_header((stop - first) << 8 | DATA, last, sid), view[first:stop])
+            frames += 1
+        return size + 9 * frames
