@@ -9,8 +9,10 @@ from hemi.builtin.backends.http_backend import HTTPBackend
 from hemi.component import prop
 from hemi.upstream.ranges import parse_ranges
 from hemi.values import Duration, Pattern, Ref, Size, Template
+from hemi.web.errors import HTTPError
 from hemi.web.fields import check_name, check_value, is_token
 from hemi.web.handlet import Handlet
+from hemi.web.proxy.grpcstatus import answer_error, is_grpc
 from hemi.web.proxy.lane import HTTPLane
 from hemi.web.proxy.mirror import Mirror
 from hemi.web.proxy.names import CONNECTION, FRAMING
@@ -187,7 +189,11 @@ class HTTPProxy(Handlet, sign="http_proxy"):
 
     def handle(self, req: Request, resp: Response) -> bool:
         """Passes the request on, and the answer back."""
-        self.lane.run(req, resp)
+        try:
+            self.lane.run(req, resp)
+        except HTTPError as error:
+            if not (is_grpc(req) and answer_error(req, resp, error)):
+                raise
         return True
 
 
