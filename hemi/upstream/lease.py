@@ -81,15 +81,17 @@ class Lease:
         Raises NoNodeAvailable (QueueTimeout) when there is none; DialFailed when this one cannot be reached, which
         is noted: calling again tries another one.
         """
-        roster = self.backend.roster
-        if roster.careful or self.tried or self.tag or not roster.ready:
-            node = roster.choose(self)
-        else:
-            node = roster.balancer.pick(roster.ready, self.subject)
-            node.in_flight += 1
-        self.node = node
-        self.tries += 1
-        node.leases += 1
+        node = self.node
+        if node is None:  # else it was adopted without a connection
+            roster = self.backend.roster
+            if roster.careful or self.tried or self.tag or not roster.ready:
+                node = roster.choose(self)
+            else:
+                node = roster.balancer.pick(roster.ready, self.subject)
+                node.in_flight += 1
+            self.node = node
+            self.tries += 1
+            node.leases += 1
         self.taken = now = monotonic()
         conn = node.pool.take(now)
         if conn is None:
@@ -98,7 +100,7 @@ class Lease:
         return conn
 
     def adopt(self, node: Node, conn: Any, taken: float) -> None:
-        """Goes on with what somebody has taken without a lease, as `take` does it."""
+        """Goes on with a node, and perhaps a connection, that somebody has taken without a lease, as `take` does it."""
         self.node = node
         self.conn = conn
         self.tries += 1

@@ -102,9 +102,14 @@ def test_bytes_on_an_idle_connection_end_it() -> None:
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\nhello\r\n0\r\n\r\n", "chunks"),
     ],
 )
-def test_what_is_no_answer_is_a_502(answer: bytes, reason: str) -> None:
-    with bad_server([Request(), answer, Close()]) as node, proxying(node, backend={"max_fails": 0}) as site:
+@pytest.mark.parametrize("good", [0, 2], ids=["fresh", "kept"])
+def test_what_is_no_answer_is_a_502(answer: bytes, reason: str, good: int) -> None:
+    """Also on a connection that is kept, behind good answers, where exchanges take the short way."""
+    script = [Request(), ok()] * good + [Request(), answer, Close()]
+    with bad_server(script) as node, proxying(node, backend={"max_fails": 0}) as site:
         with site.connect() as client:
+            for _ in range(good):
+                assert get(client).status == 200
             got = get(client)
             assert got.status == 502
             assert b"evil" not in got.content
@@ -112,7 +117,7 @@ def test_what_is_no_answer_is_a_502(answer: bytes, reason: str) -> None:
         assert node.address in site.log.of("error", "proxy")[0].message
         assert not node_of(site).pool.idle
         assert node_of(site).failures == 1
-        assert len(node.requests) == 1
+        assert len(node.requests) == good + 1
 
 
 @pytest.mark.parametrize("end", [Close(), Reset()])

@@ -188,7 +188,7 @@ class Exchange:
     def take_up(self, head: bytes, begun: Begun) -> None:
         """Goes on with what a `Lane` has begun."""
         self.head = head
-        self.gone = begun.conn.gone
+        self.gone = begun.conn is not None and begun.conn.gone
         self.lease = self.gateway.backend.lease(self.req, self.deadline)
         self.lease.adopt(begun.node, begun.conn, begun.taken)
         try:
@@ -200,7 +200,7 @@ class Exchange:
         backend = self.gateway.backend
         backend.exchanges.add(self)
         try:
-            done = self._attempt() if begun is None else self._ask(begun.conn, begun)
+            done = self._ask(begun.conn, begun) if begun is not None and begun.conn else self._attempt()
             while not done:
                 done = self._attempt()
         except UpstreamError as failure:

@@ -82,4 +82,4 @@ class FCGILane(Lane):
         return answer
 
     def _take_up(self, req: Request, resp: Response, head: bytes, begun: Begun) -> None:
-        Exchange(self._gateway, req, resp).take_up(head, begun)
+        Exchange(self._gateway, req, resp).take_up(head[: -len(fcgi.END_OF_CONTENT)], begun)

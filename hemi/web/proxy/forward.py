@@ -151,7 +151,7 @@ class Forward:
         """Goes on with what a `Lane` has begun."""
         self.head = head
         self.proxy.budget.earn()
-        self.gone = begun.conn.gone
+        self.gone = begun.conn is not None and begun.conn.gone
         self.lease = self.backend.lease(self.req, self.deadline)
         self.lease.adopt(begun.node, begun.conn, begun.taken)
         self._serve(begun)
@@ -160,7 +160,7 @@ class Forward:
         exchanges, lease = self.backend.exchanges, self.lease
         exchanges.add(self)
         try:
-            head = self._attempt() if begun is None else self._ask(begun.conn, begun)
+            head = self._ask(begun.conn, begun) if begun is not None and begun.conn else self._attempt()
             while head is None:
                 head = self._attempt()
             self._respond(head)

@@ -53,7 +53,7 @@ class Lane:
         return f"<{type(self).__name__} {self._backend.name} answers={len(self._answers)}>"
 
     def go(self, req: Request, resp: Response, head: bytes) -> bool:
-        """Asks a node, and answers the client; False when there is no kept connection, and nothing has been done.
+        """Asks a node, and answers the client; False when nothing has been done, as the choice of a node takes care.
 
         Raises HTTPError for what becomes an error page, ClientGone.
         """
@@ -64,11 +64,12 @@ class Lane:
             return False
         node: Any = ready[0] if len(ready) == 1 else roster.balancer.pick(ready, req)
         taken = monotonic()
-        conn = node.pool.take(taken)
-        if conn is None:
-            return False
         node.in_flight += 1
         node.leases += 1
+        conn = node.pool.take(taken)
+        if conn is None:
+            self._take_up(req, resp, head, Begun(node, None, taken, b"", None))
+            return True
         conn.req = req
         conn.farewell = self._farewell
         channel = conn.channel

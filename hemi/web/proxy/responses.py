@@ -64,7 +64,7 @@ class Prepared(NamedTuple):
 
 class Begun(NamedTuple):
     """An exchange that a `Lane` has begun: the request has gone out on a connection to a node, taken at that time, and
-    `data` of the answer has come, or the failure."""
+    `data` of the answer has come, or the failure. Without a connection only the node is taken."""
 
     node: Node
     conn: Any

@@ -357,15 +357,30 @@ BAD = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("kept", [False, True], ids=["fresh", "kept"])
 @pytest.mark.parametrize("name", BAD)
-def test_bad_answers(name: str) -> None:
+def test_bad_answers(name: str, kept: bool) -> None:
+    """Also on a connection that is kept, behind good answers, where exchanges take the short way."""
     answer, reason = BAD[name]
+    good = 2 if kept else 0
 
     def handle(sock: Any) -> None:
-        read_request(sock)
+        nonlocal good
+        while True:
+            read_request(sock)
+            if not good:
+                break
+            good -= 1
+            sock.sendall(plain(b"good"))
         sock.sendall(answer)
 
-    with fake(handle) as server, site("fcgi", server.address, proxy={"max_retries": 0}) as it:
+    with (
+        fake(handle) as server,
+        site("fcgi", server.address, proxy={"max_retries": 0}, backend={"keep_conn": kept}) as it,
+    ):
+        for _ in range(good):
+            assert ask(it).content == b"good"
+        assert server.accepted <= 1
         found = ask(it)
         assert found.status == 502
         [problem] = problems(it)
@@ -460,6 +475,63 @@ def test_keeping_connections() -> None:
         with site("fcgi", server.address) as it:
             assert [ask(it, f"/a.php?{n}").content for n in range(3)] == [b"0", b"1", b"2"]
             assert server.accepted == 4
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        plain(b"other"),
+        plain(b"other", b"Content-Type: a/b\r\nX-One: 1\r\n"),
+        out(b"Content-Type: a/b\nX-One: 1\n\nother") + END,
+        out(b"Content-Type: a/b\n\nother\r\n\r\n") + END,
+        out(b"Content-Type: a/b\r\n\r\not") + out(b"her") + END,
+        out(b"Content-Type: a/b\r\n\r\nother") + record(fcgi.STDOUT, b"") + END,
+        record(fcgi.STDOUT, b"Content-Type: a/b\r\n\r\nother", padding=7) + END,
+        record(fcgi.STDERR, b"oh\n") + plain(b"other"),
+        plain(b"other", b"Content-Length: 5\r\n"),
+        plain(b"other", b"Status: 200 Fine\r\n"),
+    ],
+)
+def test_other_answers_on_a_kept_connection(answer: bytes) -> None:
+    """Whether the short way can take them or not makes no difference."""
+    answers = iter([plain(b"good"), plain(b"good"), answer, answer, plain(b"good")])
+    with (
+        answering(lambda asked: next(answers)) as server,
+        site("fcgi", server.address, backend={"keep_conn": True}) as it,
+    ):
+        found = [ask(it) for _ in range(5)]
+        content = b"other\r\n\r\n" if answer.endswith(b"other\r\n\r\n" + END) else b"other"
+        assert [one.content for one in found] == [b"good", b"good", content, content, b"good"]
+        assert found[2].fields == found[3].fields and found[0].fields == found[4].fields
+        assert found[2].header("x-one") == ("1" if b"X-One" in answer else None)
+        assert server.accepted == 1
+
+
+def test_methods_contents_and_users_on_a_kept_connection() -> None:
+    with (
+        answering(lambda asked: plain(asked.content + asked.variables["REQUEST_METHOD"].encode())) as server,
+        site(
+            "fcgi", server.address, backend={"keep_conn": True}, proxy={"params": {"WHO": "$path", "X": "y"}}
+        ) as it,
+    ):
+        assert [ask(it, method=method).content for method in ("GET", "DELETE", "HEAD", "GET")] == [
+            b"GET",
+            b"DELETE",
+            b"",
+            b"GET",
+        ]
+        assert ask(it, method="POST", content=b"data").content == b"dataPOST"
+        assert ask(it, "/b.php", x_one="1").content == b"GET"
+        first, *_, post, last = [asked.variables for asked in server.asked]
+        assert (post["CONTENT_LENGTH"], first.get("CONTENT_LENGTH")) == ("4", None)
+        assert (last["WHO"], last["X"], last["SCRIPT_NAME"], last["HTTP_X_ONE"]) == (
+            "/b.php",
+            "y",
+            "/b.php",
+            "1",
+        )
+        assert first["REMOTE_PORT"] != last["REMOTE_PORT"]
+        assert server.accepted == 1
 
 
 def test_what_comes_behind_the_answer_never_reaches_anybody() -> None:

@@ -11,7 +11,7 @@ from tests.badserver import answering, bad_server
 from tests.web.proxy.proxykit import proxying
 from tests.webkit import TIMEOUT
 
-CALLS = 34
+CALLS = 27
 """Python calls of a proxied exchange on kept connections, from the wait for the request to the next one."""
 
 
