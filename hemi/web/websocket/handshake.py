@@ -100,7 +100,7 @@ def may_open(req: Request, origins: Iterable[str]) -> bool:
             continue
         name, _, wanted = rest.partition(":") if not rest.startswith("[") else rest[1:].partition("]")
         wanted = wanted.lstrip(":")
-        if wanted and int(wanted) != port:
+        if port != (int(wanted) if wanted else _PORTS.get(scheme, port)):
             continue
         if name == host or (name.startswith("*.") and host.endswith(name[1:]) and host != name[2:]):
             return True
