@@ -33,6 +33,7 @@ class Target:
         self.listening.bind(("127.0.0.1", 0))
         self.listening.listen(64)
         self.port: int = self.listening.getsockname()[1]
+        self.conns: list[Any] = []
         self.tasks = [gevent.spawn(self._accept)]
 
     def _accept(self) -> None:
@@ -40,6 +41,7 @@ class Target:
             conn, _ = self.listening.accept()
             self.accepted += 1
             self.open += 1
+            self.conns.append(conn)
             self.tasks.append(gevent.spawn(self._serve, conn))
 
     def _serve(self, conn: Any) -> None:
@@ -61,7 +63,8 @@ def target(handle: Handle = echo) -> Iterator[Target]:
         yield one
     finally:
         gevent.killall(one.tasks)
-        one.listening.close()
+        for conn in (*one.conns, one.listening):  # a task may have been killed before it began
+            conn.close()
 
 
 def closed_port() -> int:

@@ -124,7 +124,7 @@ class Relay:
         return f"<Relay moved={self.moved} reason={self.reason!r}>"
 
     def run(self, first: bytes = b"") -> None:
-        """Relays `first` to the node, and then all that comes. Both channels are done with at the end."""
+        """Relays `first` to the node, and then all that comes. Both channels are closed at the end."""
         self._main = gevent.getcurrent()
         hub = get_hub()
         try:
@@ -155,9 +155,11 @@ class Relay:
         self.node.stop_reading()
         if self._helpers:
             gevent.killall(list(self._helpers))
-        if self.broken:
-            self.client.reset()
-            self.node.reset()
+        for channel in (self.client, self.node):
+            if self.broken:
+                channel.reset()
+            else:
+                channel.close()
 
     def _ends(self, way: int) -> tuple[Channel, Channel]:
         """The source and the target of a direction."""
@@ -317,12 +319,13 @@ class Relay:
     def finish(self, way: int) -> None:
         """Passes the end of a direction on."""
         source, target = self._ends(way)
+        self._ended += 1
+        if self._ended == 2:
+            self._wake()  # both will be closed
+            return
         source.stop_reading()
         with suppress(OSError):
             target.shutdown_write()
-        self._ended += 1
-        if self._ended == 2:
-            self._wake()
 
     def fail(self, side: Channel, error: OSError) -> None:
         """Ends both directions as one side has broken, unless that is what is going on."""
