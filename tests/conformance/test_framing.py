@@ -55,9 +55,9 @@ class Observer:
 
 
 @pytest.fixture(scope="module")
-def observed(wire: Wire) -> Iterator[tuple[Site, Observer]]:
+def observed(wire1: Wire) -> Iterator[tuple[Site, Observer]]:
     observer = Observer()
-    with wire.serve(observer, webapp={"max_content_size": "1M"}) as site:
+    with wire1.serve(observer, server={"protocols": ["http/1.1"]}, webapp={"max_content_size": "1M"}) as site:
         yield site, observer
     assert site.log.of("error") == []
 
@@ -100,9 +100,9 @@ def ways(wire: Wire, case: corpus.Case) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("case", VALID, ids=lambda case: case.name)
-def test_valid(wire: Wire, observed: tuple[Site, Observer], case: corpus.Case) -> None:
-    for how in ways(wire, case):
-        check_valid(wire, *observed, case, how)
+def test_valid(wire1: Wire, observed: tuple[Site, Observer], case: corpus.Case) -> None:
+    for how in ways(wire1, case):
+        check_valid(wire1, *observed, case, how)
 
 
 def check_valid(wire: Wire, site: Site, observer: Observer, case: corpus.Case, how: str) -> None:
@@ -128,9 +128,9 @@ def check_valid(wire: Wire, site: Site, observer: Observer, case: corpus.Case, h
 
 
 @pytest.mark.parametrize("case", INVALID, ids=lambda case: case.name)
-def test_invalid(wire: Wire, observed: tuple[Site, Observer], case: corpus.Case) -> None:
-    for how in ways(wire, case):
-        check_invalid(wire, *observed, case, how)
+def test_invalid(wire1: Wire, observed: tuple[Site, Observer], case: corpus.Case) -> None:
+    for how in ways(wire1, case):
+        check_invalid(wire1, *observed, case, how)
 
 
 def check_invalid(wire: Wire, site: Site, observer: Observer, case: corpus.Case, how: str) -> None:
