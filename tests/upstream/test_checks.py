@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from hemi.source import Dirs
 from hemi.upstream.checks import Check, Watch
+from tests.net.udpkit import Node
 from tests.running import until
 from tests.tlskit import Authority
 from tests.upstream.kit import Peer, Running, closed_port, load, problems
@@ -301,3 +302,42 @@ def test_checks_that_are_written_badly(dirs: Dirs, check: str, problem: str) -> 
     found = problems(f'b: {{type: echo_backend, nodes: [{{address: ":1"}}], checks: [{check}]}}', dirs)
     assert len(found) == 1
     assert problem in found[0]
+
+
+@pytest.mark.parametrize(
+    ("check", "answers", "why"),
+    [
+        ("udp", True, ""),
+        ("{udp: {request: ping, expect: '^ping$'}}", True, ""),
+        ("{udp: {request_hex: '00 ff', expect_hex: 00ff}}", True, ""),
+        ("{udp: {request_hex: '00 ff', expect: '^\\x00\\xff$'}}", True, ""),
+        ("{udp: {request: ping, expect: pong}}", True, "its answer does not match"),
+        ("{udp: {request: ping, expect_hex: '00'}}", True, "its answer does not begin as expected: 70696e67"),
+        ("{udp: {timeout: 50ms}}", False, "no answer within 0.05 s"),
+        ("{udp: {timeout: 50ms, silent: true}}", False, ""),
+        ("{udp: {silent: true}}", None, "connection refused"),
+        ("udp", None, "connection refused"),
+    ],
+)
+def test_datagrams(dirs: Dirs, check: str, answers: bool | None, why: str) -> None:
+    node = Node((lambda data: data) if answers else (lambda data: []))
+    if answers is None:
+        node.stop()
+    try:
+        assert verdict(dirs, node.port, check) == why
+    finally:
+        node.stop()
+
+
+@pytest.mark.parametrize(
+    ("check", "problem"),
+    [
+        ("request_hex: x", 'must be hexadecimal digits, not "x"'),
+        ("expect_hex: '0'", 'must be hexadecimal digits, not "0"'),
+        ("request: a, request_hex: '00'", "must have request or request_hex, not both"),
+        ("silent: true, expect: a", "must not be there with what is expected"),
+    ],
+)
+def test_mistakes_of_datagram_checks(dirs: Dirs, check: str, problem: str) -> None:
+    text = f'b: {{type: echo_backend, nodes: [{{address: ":1"}}], checks: [{{udp: {{{check}}}}}]}}'
+    assert any(problem in each for each in problems(text, dirs))

@@ -15,9 +15,10 @@ import pytest
 
 from hemi.resolv import ResolveError, Resolver
 from hemi.upstream import dial as dialing
-from hemi.upstream.dial import dial
+from hemi.upstream.dial import dial, dial_datagrams
 from hemi.upstream.errors import DialFailed
 from hemi.values import Addr
+from tests.net.udpkit import Node
 from tests.running import until
 from tests.upstream.kit import Peer, closed_port
 
@@ -221,3 +222,44 @@ def test_quiet_channels(peer: Callable[..., Peer]) -> None:
     assert not channel.is_quiet()
     channel.close()
     assert not channel.is_quiet()
+
+
+def test_datagrams(tmp_path: Path) -> None:
+    node = Node()
+    for address, names in (
+        (Addr("127.0.0.1", node.port), None),
+        (Addr("n.test", node.port), Names((socket.AF_INET, ("127.0.0.1", node.port)))),
+    ):
+        sock = dial_datagrams(address, names)
+        sock.send(b"hello")
+        gevent.socket.wait_read(sock.fileno(), 5)
+        assert sock.recv(10) == b"hello"
+        sock.close()
+    node.stop()
+    for path in (str(tmp_path / "node"), f"@gorox-node-{os.getpid()}"):
+        node = Node(path=path.replace("@", "\0"))
+        sock = dial_datagrams(Addr(path=path))
+        sock.send(b"hello")
+        gevent.socket.wait_read(sock.fileno(), 5)
+        assert sock.recv(10) == b"hello"
+        sock.close()
+        node.stop()
+
+
+def test_datagrams_without_a_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    permit = "10.0.0.1".__eq__
+    for address, names, reason in (
+        (Addr(path=str(tmp_path / "nobody")), None, "no such file or directory"),
+        (Addr("n.test", 1), Names(error=ResolveError("n.test", "no such name", False)), "no such name"),
+        (Addr("127.0.0.1", 1), None, "its address is not permitted"),
+    ):
+        with pytest.raises(DialFailed, match=reason):
+            dial_datagrams(address, names, permit=permit if address.host == "127.0.0.1" else None)
+
+    def none_left(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(dialing, "RawSocket", none_left)
+    with pytest.raises(DialFailed) as caught:
+        dial_datagrams(Addr("127.0.0.1", 1))
+    assert caught.value.is_local

@@ -347,3 +347,20 @@ def test_what_a_lease_costs(run: Run, peer: Peers) -> None:
     lease.done(True)
     sys.setprofile(None)
     assert len(calls) <= 9, calls
+
+
+def test_who_must_not_wait_is_told_when_all_are_full(run: Run) -> None:
+    backend = nodes(run, "127.0.0.1:1", "127.0.0.1:2", more=", max_conns: 1, balancer: first")
+    leases = [backend.lease() for _ in range(3)]
+    assert [lease.choose_now().key for lease in leases[:2]] == ["127.0.0.1:1", "127.0.0.1:2"]
+    with pytest.raises(NoNodeAvailable, match="all nodes are full"):
+        leases[2].choose_now()
+    leases[0].end()
+    assert leases[2].choose_now().key == "127.0.0.1:1"
+    leases[2].fail("send", "connection refused")
+    with pytest.raises(NoNodeAvailable, match="full"):
+        leases[2].choose_now()
+    leases[1].end()
+    assert leases[2].choose_now().key == "127.0.0.1:2" and leases[2].tries == 2
+    leases[2].end()
+    assert all(not node.in_flight for node in backend.roster.nodes)
