@@ -89,6 +89,19 @@ def _listening(me: psutil.Process) -> list[Any]:
     return [one for one in me.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """For -n auto: tests wait more than they compute."""
+    return min((os.cpu_count() or 1) + 1, 8)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: at the end, one process would be left alone with them."""
+    slow: dict[Path, int] = {}
+    for item in items:
+        slow[item.path] = slow.get(item.path, 0) + sum(1 for _ in item.iter_markers("slow"))
+    items.sort(key=lambda item: -min(slow[item.path], 1))
+
+
 def pytest_report_header() -> str:
     """Says in the output where this runs: missing programs are failures in CI."""
     return f"CI: {'yes' if os.environ.get('CI') else 'no'}, gevent {gevent.__version__}"

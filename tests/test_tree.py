@@ -88,7 +88,7 @@ def test_every_module_can_be_imported_first() -> None:
     """
     program = """
 import gevent.monkey
-gevent.monkey.patch_all()
+gevent.monkey.patch_all(os=False, signal=False)  # fork and wait of the system: gevent's missed ends now and then
 import argparse, dns.message, email.message, email.utils, gevent.lock, gevent.event, gevent.fileobject, html, httptools
 import importlib.metadata, ipaddress, json
 import mimetypes, multipart, os, psutil, re2, sys, tempfile, typing, urllib.parse, yaml

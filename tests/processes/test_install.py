@@ -1,4 +1,4 @@
-"""What a newcomer does: the README's commands in a fresh clone, and the package in an empty environment."""
+"""What a newcomer does: the README's commands in a fresh clone."""
 
 from __future__ import annotations
 
@@ -6,46 +6,26 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
 
-from tests.running import TOP_DIR, GoroxProcess, require_program, run, until
+from tests.processes.installkit import PIP, clone_into, start
+from tests.running import TOP_DIR, run
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What is committed, in a folder with a space in its name."""
-    require_program("git", "git")
-    folder = tmp_path_factory.mktemp("fresh clone") / "gorox"
-    done = run(["git", "clone", "-q", "--depth", "1", f"file://{TOP_DIR}", str(folder)])
-    assert done.returncode == 0, done.stderr
-    # The one thing that differs from what a newcomer has: tests take no fixed port.
-    config = folder / "conf" / "gorox.yaml"
-    config.write_text(config.read_text().replace('":3080"', '"127.0.0.1:0"'))
-    return folder
+    return clone_into(tmp_path_factory.mktemp("newcomer"))
 
 
 def readme_commands() -> list[str]:
     blocks = re.findall(r"^```sh\n(.*?)^```", (TOP_DIR / "README.md").read_text(), re.M | re.S)
     return [line.partition(" #")[0].strip() for block in blocks for line in block.splitlines()]
-
-
-def start(clone: Path, folder: Path, command: list[str], timeout: float) -> GoroxProcess:
-    folder.mkdir()
-    process = GoroxProcess(folder, None, command=command, cwd=clone, wait=False)
-    try:
-        process.wait_ready(timeout)
-    except AssertionError:
-        process.kill()
-        raise
-    return process
 
 
 def test_the_commands_of_the_readme(clone: Path, tmp_path: Path) -> None:
@@ -65,7 +45,9 @@ def test_the_commands_of_the_readme(clone: Path, tmp_path: Path) -> None:
         finally:
             process.kill()
     # The whole suite would run this test again; a part of it shows that the command works.
-    done = run(["./toolkit/test", "-q", "tests/test_errors.py"], cwd=clone, timeout=400)
+    done = run(
+        ["./toolkit/test", "-q", "tests/test_errors.py"], cwd=clone, timeout=400, env={**os.environ, **PIP}
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout
     for command in commands[2:]:
@@ -113,36 +95,3 @@ def test_no_python_is_told(tmp_path: Path) -> None:
     assert done.returncode == 21
     assert "no Python from 3.11 to 3.14 was found" in done.stderr
     assert "apt install python3" in done.stderr
-
-
-@pytest.fixture(scope="module")
-def installed(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """An environment in which nothing but the wheel and what it requires is installed."""
-    folder = tmp_path_factory.mktemp("empty")
-    subprocess.run([sys.executable, "-m", "venv", str(folder / "env")], check=True, timeout=120)
-    done = run([str(folder / "env/bin/pip"), "install", "-q", str(clone)], cwd=folder, timeout=400)
-    assert done.returncode == 0, done.stderr
-    yield folder / "env" / "bin"
-
-
-def test_the_wheel_in_an_empty_environment(installed: Path, tmp_path: Path) -> None:
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    (tmp_path / "out").mkdir()
-    gorox = str(installed / "gorox")
-    assert run([gorox, "version"], cwd=empty).stdout.startswith("gorox ")
-    assert run([gorox, "check"], cwd=empty).returncode == 0
-    # The embedded configuration has the port that the documentation names.
-    process = start(empty, tmp_path / "serving", [gorox, "--single"], 30)
-    try:
-        assert process.urls() == ["http://localhost:3080/"]
-        assert "Gorox is running" in requests.get(process.url, timeout=10).text
-        assert requests.get(f"{process.url}/favicon.ico", timeout=10).status_code == 200
-        assert until(lambda: '"GET / HTTP/1.1" 200' in process.out.read_text()), (
-            "the access log goes to stdout"
-        )
-        process.signal(signal.SIGTERM)
-        assert process.wait() == 0
-    finally:
-        process.kill()
-    assert os.listdir(empty) == [], "no directory is made without need"

@@ -246,11 +246,12 @@ def test_a_leaking_application_is_replaced(lead: Start) -> None:
 def test_long_connections_are_spread_evenly(lead: Start) -> None:
     leader = lead(TRICKY, "--workers", "2")
     leader.wait_workers(2)
-    clients = [leader.client() for _ in range(8)]
+    clients = [leader.client() for _ in range(16)]
     pids = [client.request("GET", "/pid").text for client in clients]
     for client in clients:
         client.close()
-    assert {pids.count(pid) for pid in pids} == {4}
+    # Eight each, where both get the processor when it is their turn; a worker waits no longer than 4 ms for another.
+    assert min(pids.count(str(pid)) for pid in leader.workers()) >= 5
     assert leader.end() == 0
 
 

@@ -43,6 +43,7 @@ sys.orig_argv = [sys.executable, "-c", "import os, sys; from hemi.procmgr.heir i
 listening = socket.create_server(("127.0.0.1", 0))
 environ = {{**os.environ, "PWD_WANTED": os.getcwd(), "WATCHDOG_PID": "1"}}
 new = heir.start(loop, os.getcwd(), environ, [{{"key": "a", "fd": listening.fileno(), "path": "", "inode": None}}])
+loop.every(0.02, lambda: None)
 def steps():
     def reaped():
         pid, found = os.waitpid(new.pid, os.WNOHANG)

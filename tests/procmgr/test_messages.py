@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from hemi.procmgr.messages import Decoder, MessageError, encode
 
 MESSAGES = [{"hello": "key"}, {"answer": 1, "result": {"lines": ["grün", "\ud800", ""]}}, {}]
+TEXT = st.text(max_size=12)
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=10,
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=6,
 )
 
 
@@ -38,7 +39,7 @@ def test_byte_by_byte_and_with_a_tail() -> None:
     assert not decoder.at_boundary()
 
 
-@given(st.lists(st.dictionaries(st.text(), JSON), max_size=4), st.integers(1, 40))
+@given(st.lists(st.dictionaries(TEXT, JSON, max_size=4), max_size=4), st.integers(1, 40))
 def test_any_messages_in_any_pieces(messages: list[dict[str, object]], size: int) -> None:
     wire = b"".join(encode(message) for message in messages)
     decoder = Decoder()

@@ -15,7 +15,7 @@ from hemi.procmgr.lifeline import Lifeline
 from hemi.procmgr.watchdog import Watchdog
 leader, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 dog = Watchdog(Lifeline(theirs.detach(), {}), lambda: {"requests": 5})
-dog.notice = 1.0
+dog.notice = 0.5
 logged = []
 dog.log = logged.append
 dog.start()
@@ -25,8 +25,8 @@ def culprit(seconds):
     while time.perf_counter() < until:
         sum(range(1000))
 
-gevent.sleep(0.6)
-culprit(2.5)
+gevent.sleep(0.3)
+culprit(0.2 if "orphan" in sys.argv else 1.6)
 gevent.sleep(0.5)
 leader.setblocking(False)
 while True:
