@@ -10,9 +10,12 @@ from hemi.values import Path, Secret
 from hemi.web import apploader
 from hemi.web.errors import ClientGone
 from hemi.web.handlet import Handlet
+from hemi.web.websocket.handshake import is_upgrade
+from hemi.web.websocket.terms import WebSocketTerms
 from hemi.web.wsgi.environ import EnvironMaker
 from hemi.web.wsgi.input import NO_INPUT, Input, InputFailed, spool
 from hemi.web.wsgi.reply import Reply
+from hemi.web.wsgi.websocket import Offer
 
 if TYPE_CHECKING:
     from hemi.web.request import Request
@@ -21,12 +24,15 @@ if TYPE_CHECKING:
 Application = Callable[[dict[str, Any], Callable[..., Any]], Any]
 
 
-class WSGI(Handlet, sign="wsgi"):
+class WSGI(Handlet, WebSocketTerms, sign="wsgi"):
     """Runs a WSGI app, such as one of Flask or Django, in the greenlet of the connection.
 
     Blocking calls of the app do not stop other connections: gevent has patched the standard library before the app
     is imported. An app that cannot be imported is a problem that `gorox check` reports, with its traceback.
+    WebSockets are offered in the environ as gevent-websocket and simple-websocket expect them.
     """
+
+    scope = Handlet.scope
 
     app: str = prop(
         doc='The app: "module:attr", or "module:create()" for what a function returns.', inherit=False
@@ -52,6 +58,7 @@ class WSGI(Handlet, sign="wsgi"):
 
     def check(self) -> Iterator[str | tuple[str, str]]:
         """Imports the app, unless gevent has not patched yet: then `prepare` does."""
+        yield from WebSocketTerms.check(self)
         name = self.script_name
         if name and (name[0] != "/" or name[-1] == "/" or "//" in name):
             yield "script_name", f'must be "" or a path like "/shop", not {name!r}'
@@ -82,6 +89,8 @@ class WSGI(Handlet, sign="wsgi"):
         path = req.path
         if not path.startswith(self._root) and (path != self.script_name or not path):
             return False
+        if b"upgrade" in req.index and is_upgrade(req):
+            return self._offer(req, resp)
         source = Input(req) if req.content_size else NO_INPUT
         reply = Reply(resp, source)
         environ = self._environs.make(req, source, reply.early_hints)
@@ -105,4 +114,23 @@ class WSGI(Handlet, sign="wsgi"):
         finally:
             if file is not None:
                 file.close()
+        return True
+
+    def _offer(self, req: Request, resp: Response) -> bool:
+        """Calls the app for a handshake, of which it may make a WebSocket."""
+        reply = Reply(resp, NO_INPUT)
+        environ = self._environs.make(req, NO_INPUT, reply.early_hints)
+        offer = Offer(req, resp, self, environ)
+
+        def call() -> None:
+            result = self._application(environ, reply.start)  # type: ignore[misc]  # loaded by prepare
+            try:
+                if not offer.is_taken:
+                    reply.answer(result)
+            finally:
+                close = getattr(result, "close", None)
+                if close is not None:
+                    close()
+
+        offer.run(call)
         return True

@@ -160,9 +160,9 @@ class WSClient:
         """The next message; pings are answered and pongs left out; a CloseConnection at the end."""
         while True:
             event = self.event()
-            if isinstance(event, Ping):
+            if isinstance(event, Ping) and self.ws.state.name == "OPEN":
                 self.client.send(self.ws.send(event.response()))
-            elif not isinstance(event, Pong):
+            elif not isinstance(event, (Ping, Pong)):
                 return event
 
     def end(self) -> tuple[int, str]:
