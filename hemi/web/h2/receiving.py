@@ -62,6 +62,9 @@ if TYPE_CHECKING:
 MOST_FRAME = 65536
 """The largest frames that we send, whatever a client allows: others shall get their turn."""
 
+MAX_FRAGMENTS = 32
+"""Into how many frames of less than 1 KiB a field block may be cut."""
+
 MAX_PRIORITIES = 100
 """How many PRIORITY_UPDATE are remembered for streams that are still to come."""
 
@@ -154,7 +157,7 @@ def _on_continuation(conn: Server2Conn, flags: int, sid: int, payload: bytes) ->
     begun.size += len(payload)
     server = conn.server
     # CVE-2024-27316: without a bound, fields of a request that never ends pile up.
-    if begun.size > 2 * server.max_head_size or len(begun.pieces) > 8 + begun.size // 1024:
+    if begun.size > 2 * server.max_head_size or len(begun.pieces) > MAX_FRAGMENTS + begun.size // 1024:
         raise ConnectionFault(ENHANCE_YOUR_CALM, "a flood of CONTINUATION frames")
     if flags & END_HEADERS:
         conn.block = None
