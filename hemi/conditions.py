@@ -9,7 +9,7 @@ parentheses: one that matches is enough, and for a negated operator none may mat
 are.
 
     == ^= $= *= ~=     equal, prefix, suffix, contains, regular expression; negated != !^ !$ !* !~
-    in, not in         an address against networks
+    in, not in         an address against networks, a time of day against ranges such as "22:00-06:00"
     -f -d -e           a file, a folder, either, at $path; the web root itself does not count
     -D -E              the same, the web root included; !f !d !e are the negations of -f, -D, -E
 
@@ -57,6 +57,7 @@ class Scope:
     networks: frozenset[str] | set[str] = frozenset()  # the variables that hold addresses
     file_tests: str | None = None  # the expression of the file system path of $path; may give None or ""
     dashed: frozenset[str] = frozenset(("header_",))  # prefixes whose names have "-" for "_"
+    times: frozenset[str] = frozenset()  # those that hold a time of day, as "HH:MM"
 
     def expression(self, name: str) -> str | None:
         """The expression of a variable, or None when there is no such variable."""
@@ -352,16 +353,20 @@ class _Parser:
             word = self._take()
             if word.value != "in":
                 self._fail(f'"in" must follow "not", not {_spell(word)}', word)
-        if name not in self._scope.networks:
+        if name in self._scope.times:
+            members: Networks | Times = Times()
+            what = "a range of times such as 08:00-18:00"
+        elif name in self._scope.networks:
+            members, what = Networks(), "a network such as 10.0.0.0/8"
+        else:
             known = ", ".join(f"${one}" for one in sorted(self._scope.networks)) or "none here"
             self._fail(f'"in" is for variables that hold addresses ({known}), not for ${name}', operator)
-        networks = Networks()
         for pattern in self._patterns():
             try:
-                networks.add(pattern.value)
+                members.add(pattern.value)
             except ValueError:
-                self._fail(f'"{pattern.value}" is not a network such as 10.0.0.0/8', pattern)
-        code = f"{self._constant(networks)}({subject})"
+                self._fail(f'"{pattern.value}" is not {what}', pattern)
+        code = f"{self._constant(members)}({subject})"
         return f"(not {code})" if negated else code
 
     def _file_test(self, name: str, operator: _Token) -> str:
@@ -423,6 +428,28 @@ class Networks:
             mapped = address.ipv4_mapped
             return any(mapped in network or address in network for network in self._networks)
         return any(address in network for network in self._networks)
+
+
+class Times:
+    """Ranges of the time of day; called with a time as "HH:MM", tells whether it is inside. The end of a range is not,
+    and a range whose end comes before its begin goes over midnight."""
+
+    _form = re.compile("((?:[01][0-9]|2[0-3]):[0-5][0-9])-((?:[01][0-9]|2[0-3]):[0-5][0-9]|24:00)")
+
+    def __init__(self) -> None:
+        self._ranges: list[tuple[str, str]] = []
+
+    def add(self, text: str) -> None:
+        """Adds a range; raises ValueError."""
+        match = self._form.fullmatch(text)
+        if match is None or match[1] == match[2]:
+            raise ValueError(text)
+        self._ranges.append((match[1], match[2]))
+
+    def __call__(self, time: str) -> bool:
+        return any(
+            begin <= time < end if begin < end else time >= begin or time < end for begin, end in self._ranges
+        )
 
 
 def _mode(path: str | None) -> int:

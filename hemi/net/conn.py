@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import monotonic
-from typing import TYPE_CHECKING
+from time import monotonic, strftime
+from typing import TYPE_CHECKING, Any
 
 import gevent
 
+from hemi.net.pace import Pace
+from hemi.net.relay import Relay
 from hemi.peers import UDS_HOST, peer_named, plain_host
 from hemi.proxy_protocol import Endpoint, Header
 from hemi.sockets import Channel, Cuttable, Peer
@@ -26,7 +28,7 @@ class TCPXConn:
     `src_host` and `src_port` are the client's, as a trusted PROXY header tells them. `status` is, for logs, 200 for
     what was dealt with, 403 refused, 404 without a case for it, 429 beyond a limit, 502 without a node, 400 broken;
     `reason` says why in words. Dealets set `backend`, `node`, `bytes_received` and `bytes_sent` (from and to the
-    client).
+    client), and `limit` the `paces` that a relay of it has to keep, from and to the client.
     """
 
     __slots__ = (
@@ -45,6 +47,7 @@ class TCPXConn:
         "next_proto",
         "node",
         "owner",
+        "paces",
         "reason",
         "server_name",
         "src_host",
@@ -72,6 +75,7 @@ class TCPXConn:
         self.node = ""
         self.bytes_received = 0
         self.bytes_sent = 0
+        self.paces: list[tuple[Pace | None, Pace | None]] = []
         self._dst: Endpoint | None = None
         self._buffer = b""
         self._inspected = False
@@ -86,12 +90,13 @@ class TCPXConn:
         if self._dst is None:
             try:
                 name = self.channel.sock.getsockname()
-            except OSError:
-                name = ""  # it is closed already
+            except OSError:  # it is closed already
+                host, _, port = self.gate.listener.bound.rpartition(":")
+                name = "" if self.is_uds else (host.strip("[]"), int(port))
             if isinstance(name, tuple):
                 self._dst = plain_host(name[0]), name[1]
             else:
-                self._dst = self.gate.listener.bound if self.is_uds else "", 0
+                self._dst = self.gate.listener.bound, 0
         return self._dst
 
     def believe(self, header: Header) -> None:
@@ -143,6 +148,26 @@ class TCPXConn:
         """Notes why nobody deals with the connection; it is closed when the dealet returns True."""
         self.status, self.reason = status, reason
 
+    def relay(self, node: Channel, first: bytes, idle_timeout: float, ends_at: float) -> None:
+        """Relays between the client and a node, `first` to the node to begin with, until both sides have ended or their
+        time is over (seconds that nothing moves, monotonic seconds); notes what was moved, and why it ended."""
+        paces: Any = ((), ())
+        if self.paces:
+            paces = tuple(tuple(filter(None, one)) for one in zip(*self.paces, strict=True))
+        relay = Relay(self.channel, node, idle_timeout, ends_at, paces)
+        self.watch(relay)
+        try:
+            relay.run(first)
+        finally:
+            self.unwatch(relay)
+            self.bytes_received, self.bytes_sent = relay.moved
+            self.reason = relay.reason
+
+    def tls_text(self, name: str) -> str:
+        """Something of the TLS that ends here, as text; "" where none does."""
+        info = self.channel.tls
+        return "" if info is None else str(getattr(info, name))
+
     def at_end(self, call: Callable[[], None]) -> None:
         """Has something called when the connection has ended."""
         if self._at_end is None:
@@ -167,6 +192,10 @@ class TCPXConn:
     def elapsed(self) -> str:
         """Seconds since it was accepted, for logs."""
         return f"{monotonic() - self.started:.3f}"
+
+    def local(self, form: str) -> str:
+        """The local time, as strftime(3) writes it."""
+        return strftime(form)
 
     def line(self) -> str:
         """What it is, in a few words: `TLS db.example.com 10.0.0.1:5432 > 10.0.0.7:5432`."""

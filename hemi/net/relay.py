@@ -206,14 +206,13 @@ class Relay:
             if len(data) < PIECE:
                 self._watch(way)
                 return
-        if not self.zero_copy:
-            self._carry(way, b"")
-        elif self._splice(source, target, way):
+        ended = self.zero_copy and self._splice(source, target, way)
+        if ended:
             self.finish(way)
         elif self.zero_copy:
             self._watch(way)
-        else:
-            self._carry(way, b"")  # there are no descriptors for a pipe
+        else:  # there are no descriptors for a pipe
+            self._carry(way, b"")
 
     def _carry(self, way: int, data: bytes) -> None:
         """Carries until the end."""

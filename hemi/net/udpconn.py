@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from time import monotonic
+from time import monotonic, strftime
 from typing import TYPE_CHECKING, Any
 
 from hemi.net.udpport import LOST, Info, host_in
@@ -208,6 +208,10 @@ class UDPXConn:
     def elapsed(self) -> str:
         """Seconds since it began, for logs."""
         return f"{monotonic() - self.started:.3f}"
+
+    def local(self, form: str) -> str:
+        """The local time, as strftime(3) writes it."""
+        return strftime(form)
 
     def line(self) -> str:
         """What it is, in a few words: `UDP 10.0.0.1:53 > 10.0.0.7:53`."""

@@ -15,16 +15,33 @@ _KNOWN = {
     "uds": "('on' if s.is_uds else 'off')",
 }
 
+_TIME = {
+    "time": "s.local('%H:%M')",
+    "date": "s.local('%Y-%m-%d')",
+    "weekday": "s.local('%a').lower()",
+}
+"""The local time: 22:05, 2026-07-01, mon."""
+
+_TLS = {
+    "tls_version": "s.tls_text('version')",
+    "tls_cipher": "s.tls_text('cipher')",
+    "client_subject": "s.tls_text('client_subject')",
+}
+"""Of TLS that ends here."""
+
 CASE_SCOPE = Scope(
     "case",
     # The client's first bytes are only waited for when somebody asks: in many protocols the server speaks first.
     variables={
         **_KNOWN,
+        **_TIME,
         "tls": "('on' if s.inspect().is_tls else 'off')",
         "server_name": "s.inspect().server_name",
         "next_proto": "s.inspect().next_proto",
+        **_TLS,
     },
     networks=frozenset({"src_host", "dst_host"}),
+    times=frozenset({"time"}),
 )
 
 LOG_SCOPE = Scope(
@@ -34,6 +51,7 @@ LOG_SCOPE = Scope(
         "tls": "('on' if s.is_tls else 'off')",
         "server_name": "s.server_name",
         "next_proto": "s.next_proto",
+        **_TLS,
         "router": "s.owner.name",
         "case": "str(s.case_number or '-')",
         "backend": "s.backend",
@@ -52,8 +70,9 @@ LOG_SCOPE = Scope(
 
 UDP_CASE_SCOPE = Scope(
     "datagram case",
-    variables={**_KNOWN, "size": "str(s.size)", "first_bytes": "s.first_bytes.hex()"},
+    variables={**_KNOWN, **_TIME, "size": "str(s.size)", "first_bytes": "s.first_bytes.hex()"},
     networks=frozenset({"src_host", "dst_host"}),
+    times=frozenset({"time"}),
 )
 
 UDP_LOG_SCOPE = Scope(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from time import strftime
+
 import pytest
 
 from hemi.conditions import ConditionError, compile_condition, compile_template
-from hemi.net.variables import CASE_SCOPE, LOG_SCOPE
+from hemi.net.variables import CASE_SCOPE, LOG_SCOPE, UDP_CASE_SCOPE
 from tests.net.test_conn import conn_of, hello
 
 
@@ -28,6 +30,36 @@ def test_of_cases() -> None:
 )
 def test_conditions(text: str, holds: bool) -> None:
     assert compile_condition(text, CASE_SCOPE)(conn_of(hello("a.example", "h2"))) is holds
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ('$time in "08:00-18:00"', True),
+        ('$time in ("18:00-08:00", "00:00-09:05")', False),
+        ('$time in "22:00-09:06"', True),
+        ('$time not in "09:05-24:00"', False),
+        ('$weekday == ("sat", "sun") or $date ^= "2026-07-"', True),
+        ('$weekday == "wed" and $time ^= "09:"', True),
+    ],
+)
+def test_times(text: str, holds: bool) -> None:
+    class AtNine:
+        def local(self, form: str) -> str:
+            return strftime(form, (2026, 7, 1, 9, 5, 59, 2, 182, 0))
+
+    for scope in (CASE_SCOPE, UDP_CASE_SCOPE):
+        assert compile_condition(text, scope)(AtNine()) is holds
+
+
+@pytest.mark.parametrize("text", ['$time in "8:00-9:00"', '$time in "08:00-08:00"', '$time in "10.0.0.0/8"'])
+def test_ranges_that_are_none(text: str) -> None:
+    with pytest.raises(ConditionError, match="is not a range of times such as 08:00-18:00"):
+        compile_condition(text, CASE_SCOPE)
+
+
+def test_the_time_of_connections() -> None:
+    assert compile_condition('$time in "00:00-24:00" and $date ^= "20"', CASE_SCOPE)(conn_of())
 
 
 def test_variables_that_are_not_there() -> None:

@@ -1,4 +1,5 @@
-"""The dealet `limit`: how many new connections per time, and how many at the same time, for each key.
+"""The dealet `limit`: how many new connections per time, how many at the same time, and how many bytes a second, for
+each key.
 
 What is counted is counted in the memory of one worker, and a reload counts from the beginning; the table is bounded
 (see `hemi.library.tokenbucket`).
@@ -10,7 +11,7 @@ import hashlib
 from collections.abc import Iterator
 from functools import partial
 from time import monotonic
-from typing import Annotated
+from typing import Annotated, Any
 
 from hemi.builtin.handlets.limit import LONGEST_KEY, Rate, RateKind
 from hemi.component import prop
@@ -18,6 +19,7 @@ from hemi.library.sparing import Sparing
 from hemi.library.tokenbucket import ENTRY_SIZE, TokenBuckets
 from hemi.net.conn import TCPXConn
 from hemi.net.dealet import Dealet
+from hemi.net.pace import Pace
 from hemi.net.udpconn import UDPXConn
 from hemi.peers import client_of
 from hemi.values import Condition, Size, Template
@@ -53,6 +55,18 @@ class LimitDealet(Dealet, sign="limit"):
     concurrent: int | None = prop(
         None, "How many connections may be open at the same time.", least=1, inherit=False
     )
+    bandwidth: Size | None = prop(
+        None, "Bytes per second of all the connections together, both directions.", least="256", inherit=False
+    )
+    bandwidth_up: Size | None = prop(
+        None, "Bytes per second that all the clients together may send.", least="256", inherit=False
+    )
+    bandwidth_down: Size | None = prop(
+        None, "Bytes per second that all the clients together may receive.", least="256", inherit=False
+    )
+    bandwidth_burst: Size | None = prop(
+        None, "Bytes that may pass at full speed before that; those of a second when missing.", inherit=False
+    )
     exempt: Condition | None = prop(None, "Which connections are not limited.", inherit=False)
     memory: Size = prop(
         "16M", "How large the table of keys may get, in each worker.", least="64K", inherit=False
@@ -60,12 +74,26 @@ class LimitDealet(Dealet, sign="limit"):
 
     def check(self) -> Iterator[str | tuple[str, str]]:
         """There must be a limit, and what belongs to it must not stand alone."""
-        if self.connections is None and self.concurrent is None:
-            yield "must have connections or concurrent"
+        limits = (self.connections, self.concurrent, *self._bandwidths())
+        if all(limit is None for limit in limits):
+            yield "must have connections, concurrent or a bandwidth"
         if self.connections is None and self.burst is not None:
             yield "burst", "needs connections"
+        if self.bandwidth_burst is not None and not any(self._bandwidths()):
+            yield "bandwidth_burst", "needs a bandwidth"
+        if any(self._bandwidths()) and self._is_for_datagrams():
+            yield "must have no bandwidth: datagrams beyond it would be lost, not slower"
         if self.key.constant == "":
             yield "key", "must not be empty"
+
+    def _is_for_datagrams(self) -> bool:
+        above: Any = self
+        while above is not None and not hasattr(above, "transport"):
+            above = above.parent
+        return above is not None and above.transport == "udpx"
+
+    def _bandwidths(self) -> tuple[int | None, int | None, int | None]:
+        return self.bandwidth, self.bandwidth_up, self.bandwidth_down
 
     def prepare(self) -> None:
         """Makes the tables."""
@@ -73,6 +101,7 @@ class LimitDealet(Dealet, sign="limit"):
         if self.connections is not None:
             rate, capacity = self.connections.amount / self.connections.seconds, self.connections.amount
             self._buckets = TokenBuckets(rate, self.burst or capacity, self.memory // ENTRY_SIZE)
+        self._both, self._up, self._down = (self._bytes(rate) for rate in self._bandwidths())
         self._open: dict[str, int] = {}
         # A connection that several cases bring here counts once.
         self._counted: set[TCPXConn | UDPXConn] = set()
@@ -90,10 +119,26 @@ class LimitDealet(Dealet, sign="limit"):
             return self._refuse(conn, key, f"{self.concurrent} connections at the same time")
         if self._buckets is not None and not self._buckets.take(key, monotonic()).allowed:
             return self._refuse(conn, key, f"{self.connections.text if self.connections else ''} connections")
+        if not conn.is_datagram:
+            self._slow_down(conn, key)
         self._counted.add(conn)
         self._open[key] = self._open.get(key, 0) + 1
         conn.at_end(partial(self._leave, conn, key))
         return False
+
+    def _bytes(self, rate: int | None) -> TokenBuckets | None:
+        return (
+            TokenBuckets(rate, self.bandwidth_burst or rate, self.memory // ENTRY_SIZE)
+            if rate is not None
+            else None
+        )
+
+    def _slow_down(self, conn: Any, key: str) -> None:
+        """Has the connection keep the paces of its key. Two in the same buckets share them."""
+        for pair in ((self._both, self._both), (self._up, self._down)):
+            up, down = (Pace(buckets, key) if buckets is not None else None for buckets in pair)
+            if up is not None or down is not None:
+                conn.paces.append((up, down))
 
     def _key_of(self, conn: TCPXConn | UDPXConn) -> str:
         key = client_of(conn.src_host) if self._by_client else self.key(conn)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from time import monotonic
 from typing import Any
 
@@ -10,12 +11,11 @@ from hemi.builtin.backends.tcpx_backend import TCPXBackend
 from hemi.component import prop
 from hemi.net.conn import TCPXConn
 from hemi.net.dealet import Dealet
+from hemi.net.pace import Pace
 from hemi.net.proxied import Version, make_header
-from hemi.net.relay import Relay
-from hemi.sockets import is_broken
 from hemi.upstream.errors import DialFailed, NoNodeAvailable, UpstreamError
 from hemi.upstream.lease import Lease
-from hemi.values import Duration, Ref
+from hemi.values import Duration, Ref, Size
 
 __all__ = ["TCPXProxy"]
 
@@ -33,9 +33,23 @@ class TCPXProxy(Dealet, sign="tcpx_proxy"):
         "10m", "How long nothing may move either way; it ends up to a quarter later.", least="100ms"
     )
     lifetime: Duration = prop("0s", "How long a connection may last; 0 is for ever.")
+    upload_rate: Size | None = prop(
+        None, "Bytes per second that each connection may send to its node.", least="256", inherit=False
+    )
+    download_rate: Size | None = prop(
+        None, "Bytes per second that each connection may receive from its node.", least="256", inherit=False
+    )
+    rate_burst: Size | None = prop(
+        None, "Bytes that may pass at full speed before that; those of a second when missing.", inherit=False
+    )
     send_proxy: Version | None = prop(
         None, "Tell nodes who their client is, by a PROXY header of this version.", inherit=False
     )
+
+    def check(self) -> Iterator[str | tuple[str, str]]:
+        """What belongs to rates must not stand alone."""
+        if self.rate_burst is not None and self.upload_rate is None and self.download_rate is None:
+            yield "rate_burst", "needs an upload_rate or a download_rate"
 
     def deal(self, conn: TCPXConn) -> bool:
         """Relays. A connection for which there is no node is closed."""
@@ -80,16 +94,9 @@ class TCPXProxy(Dealet, sign="tcpx_proxy"):
             except OSError as error:
                 conn.refuse(502, f"node: {error.strerror or error}")
                 return
-        relay = Relay(
-            conn.channel, node, self.idle_timeout, monotonic() + self.lifetime if self.lifetime else math.inf
-        )
-        conn.watch(relay)
-        try:
-            relay.run(first)
-        except OSError as error:
-            if not is_broken(error):
-                raise
-        finally:
-            conn.unwatch(relay)
-            conn.bytes_received, conn.bytes_sent = relay.moved
-            conn.reason = relay.reason
+        if self.upload_rate or self.download_rate:
+            conn.paces.append((self._pace(self.upload_rate), self._pace(self.download_rate)))
+        conn.relay(node, first, self.idle_timeout, monotonic() + self.lifetime if self.lifetime else math.inf)
+
+    def _pace(self, rate: int | None) -> Pace | None:
+        return Pace.alone(rate, self.rate_burst or 0) if rate else None

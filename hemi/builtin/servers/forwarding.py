@@ -13,8 +13,7 @@ from hemi.component import prop
 from hemi.conditions import Scope
 from hemi.net.conn import TCPXConn
 from hemi.net.listening import Listening
-from hemi.net.relay import Relay
-from hemi.net.rules import ForwardRule, Rules, Wish
+from hemi.net.rules import ForwardRule, Permit, Rules, Wish
 from hemi.net.variables import LOG_SCOPE
 from hemi.passwords import Passwords, PutOff
 from hemi.server import Server
@@ -127,11 +126,28 @@ class Forwarding(Passwords, Listening, Server):
             self.tell(conn, 407, f"wrong password for {user[:80]!r}")
         return right
 
-    def dial(self, conn: ForwardConn) -> Dialed:
-        """Connects to where the client wants to get to, if it may. Raises NotAllowed, DialFailed."""
-        permit = self.rules.permit(Wish(conn.user, conn.src_host, conn.host, conn.port))
+    def permit(self, conn: ForwardConn, host: str, port: int) -> Permit:
+        """What judges the addresses of a host that a client wants to get to. Raises NotAllowed."""
+        permit = self.rules.permit(Wish(conn.user, conn.src_host, host, port))
         if permit is None:
             raise NotAllowed("no rule allows it")
+        return permit
+
+    def addresses_of(self, conn: ForwardConn, host: str, port: int) -> list[str]:
+        """The addresses of a host that a client may get to; waits for the resolver. Raises NotAllowed, ResolveError."""
+        permit = self.permit(conn, host, port)
+        found = [
+            address
+            for address in self.stage.resolv.lookup(host, timeout=self.connect_timeout)
+            if permit(address)
+        ]
+        if not found:
+            raise NotAllowed(f"no rule allows its address {permit.refused}")
+        return found
+
+    def dial(self, conn: ForwardConn) -> Dialed:
+        """Connects to where the client wants to get to, if it may. Raises NotAllowed, DialFailed."""
+        permit = self.permit(conn, conn.host, conn.port)
         try:
             node = dial(
                 Addr(conn.host, conn.port),
@@ -144,6 +160,11 @@ class Forwarding(Passwords, Listening, Server):
             if permit.refused and error.phase == "resolve":
                 raise NotAllowed(f"no rule allows its address {permit.refused}") from None
             raise
+        self.adopt(conn, node)
+        return node
+
+    def adopt(self, conn: ForwardConn, node: Dialed) -> None:
+        """Has a connection to a node end with the client's. Raises DialFailed."""
         conn.watch(node)
         conn.at_end(lambda: conn.unwatch(node))
         conn.at_end(node.close)
@@ -152,18 +173,10 @@ class Forwarding(Passwords, Listening, Server):
         except OSError as error:  # it was there, and has gone already
             raise DialFailed(reason_of(error), node=conn.target, phase="connect") from None
         conn.node = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        return node
 
     def relay(self, conn: ForwardConn, node: Dialed, first: bytes) -> None:
         """Carries bytes both ways, `first` of them to the node, until both sides have ended or the time is over."""
-        relay = Relay(conn.channel, node, self.idle_timeout, monotonic() + self.max_lifetime)
-        conn.watch(relay)
-        try:
-            relay.run(first)
-        finally:
-            conn.unwatch(relay)
-            conn.bytes_received, conn.bytes_sent = relay.moved
-            conn.reason = relay.reason
+        conn.relay(node, first, self.idle_timeout, monotonic() + self.max_lifetime)
 
 
 def own_address(node: Dialed) -> tuple[str, int]:

@@ -80,12 +80,37 @@ def test_exempt(net: Start) -> None:  # noqa: F811
     assert [deal(one_of()) for _ in range(3)] == [False] * 3
 
 
+def test_bandwidth(net: Start) -> None:  # noqa: F811
+    """Connections of a source share it, by direction or altogether."""
+    dealet = (
+        net(text("bandwidth: 10K, bandwidth_down: 4K, bandwidth_burst: 1K")).owner("one").cases[0].dealets[0]
+    )
+    one, other, third = one_of(), one_of(), one_of("192.0.2.2")
+    for conn in (one, other, third):
+        assert not dealet.deal(conn)
+        assert not dealet.deal(conn)  # another case asks again: it has its paces already
+    (both_up, both_down), (up, down) = one.paces
+    assert up is None and (both_up.piece, both_down.piece, down.piece) == (2560, 2560, 1024)
+    assert both_up.take(1024) == 0.0
+    assert other.paces[0][1].take(1024) > 0.05  # another connection, the other direction
+    assert third.paces[0][1].take(1024) == 0.0
+    assert down.take(1024) == 0.0 and other.paces[1][1].take(1024) > 0.1
+
+
+def test_datagrams_have_no_bandwidth(dirs: Dirs) -> None:
+    assert "must have no bandwidth" in problems(
+        text("bandwidth: 1K").replace("tcpx_router", "udpx_router"), dirs
+    )
+
+
 @pytest.mark.parametrize(
     ("properties", "problem"),
     [
-        ("", "must have connections or concurrent"),
+        ("", "must have connections, concurrent or a bandwidth"),
         ("burst: 3, concurrent: 1", "burst needs connections"),
         ("connections: 3", "must be a rate"),
+        ("bandwidth_burst: 1K, concurrent: 1", "bandwidth_burst needs a bandwidth"),
+        ("bandwidth: 255", "must be at least 256"),
         ("concurrent: 1, key: ''", "must not be empty"),
     ],
 )

@@ -7,14 +7,16 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import gevent
 import pytest
 
 from hemi.proxy_protocol import Header, parse
+from hemi.source import Dirs
 from tests.net.conftest import net  # noqa: F401  a fixture
-from tests.net.kit import Net, echoed, receive, rest, until
+from tests.net.kit import Net, echoed, problems, receive, rest, until
 from tests.net.test_listening import closed
 from tests.tlskit import Authority
 from tests.upstream.kit import Peer, closed_port
@@ -139,6 +141,22 @@ def test_idle(net: Start, echo: Peer) -> None:  # noqa: F811
         assert closed(sock)
     until(lambda: found and not echo.open)
     assert found[0][:2] == (200, "idle")
+
+
+def test_rates(net: Start, echo: Peer) -> None:  # noqa: F811
+    """What a connection may send and receive, each in its time; `limit` can say the same for several."""
+    one = net(proxy([echo.address], "upload_rate: 64K, download_rate: 32K, rate_burst: 4K"))
+    data = os.urandom(12288)
+    began = monotonic()
+    with one.connect("front") as sock:
+        assert echoed(sock, data) == data
+        assert 0.2 < monotonic() - began < 5  # 8K of it at 32K a second
+
+
+def test_rate_bursts_need_rates(dirs: Dirs) -> None:
+    assert "rate_burst needs an upload_rate or a download_rate" in problems(
+        proxy(["127.0.0.1:1"], "rate_burst: 1K"), dirs
+    )
 
 
 def test_reload_keeps_relays(net: Start, echo: Peer) -> None:  # noqa: F811
