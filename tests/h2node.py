@@ -1,5 +1,5 @@
-"""A node that speaks HTTP/2 by the `h2` package, strictly: what comes against the rules ends the connection, and is kept
-in `broken`.
+"""A node that speaks HTTP/2 by the `h2` package, strictly: what comes against the rules ends the connection, and is
+kept in `broken`.
 
     with Node2(app) as node: ...         # app(exchange) runs in a greenlet for each request
 
@@ -29,7 +29,7 @@ from h2.events import (
     WindowUpdated,
 )
 from h2.exceptions import H2Error
-from h2.settings import SettingCodes
+from h2.settings import SettingCodes, Settings
 
 Fields = list[tuple[str, str]]
 
@@ -147,7 +147,7 @@ class Conn:
         self.sock.sendall(b"\0\0\x08\x07\0\0\0\0\0" + last.to_bytes(4, "big") + code.to_bytes(4, "big"))
 
     def run(self) -> None:
-        self.h2.update_settings(self.node.settings)
+        self.h2.local_settings = Settings(client=False, initial_values=self.node.settings)
         self.h2.initiate_connection()
         self.flush()
         try:

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from concurrent import futures
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -94,7 +95,7 @@ def serve(pem: list[str]) -> None:
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=16), options=UNLIMITED)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers()),))
     if pem:
-        pair = [open(name, "rb").read() for name in pem]
+        pair = [Path(name).read_bytes() for name in pem]
         port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(pair[1], pair[0])]))
     else:
         port = server.add_insecure_port("127.0.0.1:0")
@@ -224,7 +225,7 @@ class Calls:
 
 def ask(target: str, name: str, ca: str = "") -> None:
     if ca:
-        credentials = grpc.ssl_channel_credentials(open(ca, "rb").read())
+        credentials = grpc.ssl_channel_credentials(Path(ca).read_bytes())
         options = [*UNLIMITED, ("grpc.ssl_target_name_override", "localhost")]
         channel = grpc.secure_channel(target, credentials, options=options)
     else:

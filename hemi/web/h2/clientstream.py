@@ -57,6 +57,7 @@ class Backend2Stream:
         "_shut",
         "_taken",
         "_trailers",
+        "_why",
         "_writer",
         "answered",
         "chunked",
@@ -101,6 +102,7 @@ class Backend2Stream:
         self._ended = False  # nothing more will come
         self._shut = False  # nothing more will be sent
         self._error: Exception | None = None
+        self._why = "the deadline for reading has passed"
         self._closed = False  # the place was given back
         self._reader: Any = None
         self._writer: Any = None
@@ -191,7 +193,7 @@ class Backend2Stream:
             if room <= 0:
                 self._wait_for_room()
                 continue
-            piece = data if size <= room else data[at : at + room]
+            piece = data if not at and size <= room else data[at : at + room]
             at += len(piece)
             conn.send_data(self.number, piece, last and at == size)
             if at == size:
@@ -201,7 +203,7 @@ class Backend2Stream:
     def _check(self) -> None:
         """Raises what keeps this side from sending."""
         if self.late:
-            raise DeadlinePassed("the node does not take what is sent to it")
+            raise DeadlinePassed(self._why)
         if self._error is not None:
             raise self._error
 
@@ -287,14 +289,14 @@ class Backend2Stream:
     def _wait(self) -> None:
         """Waits until something comes."""
         if self.late:
-            raise DeadlinePassed("the deadline for reading has passed")
+            raise DeadlinePassed(self._why)
         waiter = self._reader = Waiter()
         try:
             waiter.get()
         finally:
             self._reader = None
         if self.late:
-            raise DeadlinePassed("the deadline for reading has passed")
+            raise DeadlinePassed(self._why)
 
     @property
     def trailers(self) -> list[tuple[bytes, bytes]]:
@@ -337,6 +339,8 @@ class Backend2Stream:
 
     def cut(self, now: float) -> None:
         """Ends the wait of whoever waits here. Called in the hub, or by whom the exchange belongs to."""
+        if self._writer is not None:
+            self._why = "the node does not take what is sent to it"
         self.late = True
         self.deadline = math.inf
         self._wake()
