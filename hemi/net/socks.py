@@ -12,6 +12,8 @@ continuation could make the bytes right.
     request: command, host, port    →
                                     ←           reply
     … and then the bytes of whatever was asked for
+
+Datagrams that a client has relayed (UDP ASSOCIATE) have a header of their own, both ways (RFC 1928 §7).
 """
 
 from __future__ import annotations
@@ -23,15 +25,18 @@ from typing import NamedTuple
 
 __all__ = [
     "Command",
+    "Datagram",
     "Login",
     "Malformed",
     "Method",
     "Reply",
     "Request",
     "encode_choice",
+    "encode_datagram_head",
     "encode_login",
     "encode_reply",
     "encode_reply4",
+    "parse_datagram",
     "parse_greeting",
     "parse_login",
     "parse_request",
@@ -100,6 +105,15 @@ class Request(NamedTuple):
     user: bytes = b""
 
 
+class Datagram(NamedTuple):
+    """A datagram of a client: where it is to go, and which fragment it is, 0 for a whole one."""
+
+    fragment: int
+    host: str
+    port: int
+    content: bytes
+
+
 def parse_greeting(data: bytes) -> tuple[bytes, int] | None:
     """The methods that a client of SOCKS5 offers."""
     if data and data[0] != VERSION:
@@ -127,6 +141,15 @@ def parse_request(data: bytes) -> tuple[Request, int] | None:
         raise Malformed(f"version {data[0]} in a request of SOCKS5", encode_reply(Reply.FAILED))
     if len(data) > 2 and data[2]:
         raise Malformed("a reserved byte is not 0", encode_reply(Reply.FAILED))
+    found = _parse_address(data)
+    if found is None:
+        return None
+    host, port, end = found
+    return Request(VERSION, data[1], host, port), end
+
+
+def _parse_address(data: bytes) -> tuple[str, int, int] | None:
+    """The host and the port that begin at the fourth byte with the type of the address, and where they end."""
     if len(data) < 5:
         return None
     kind = data[3]
@@ -142,7 +165,24 @@ def parse_request(data: bytes) -> tuple[Request, int] | None:
         return None
     raw = data[start:end]
     host = raw.decode("latin-1") if kind == 3 else str(ipaddress.ip_address(raw))
-    return Request(VERSION, data[1], host, int.from_bytes(data[end : end + 2], "big")), end + 2
+    return host, int.from_bytes(data[end : end + 2], "big"), end + 2
+
+
+def parse_datagram(data: bytes) -> Datagram:
+    """A datagram of a client (RFC 1928 §7)."""
+    found = _parse_address(data)
+    if found is None:
+        raise Malformed("the header of a datagram does not end")
+    if data[:2] != b"\0\0":
+        raise Malformed("the reserved bytes of a datagram are not 0")
+    host, port, end = found
+    return Datagram(data[2], host, port, data[end:])
+
+
+def encode_datagram_head(host: str, port: int) -> bytes:
+    """What stands before the content of a datagram for a client: whose it is."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    return bytes((0, 0, 0, 1 if address.version == 4 else 4)) + address.packed + port.to_bytes(2, "big")
 
 
 def parse_request4(data: bytes) -> tuple[Request, int] | None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hemi.net import socks
-from hemi.net.socks import Login, Malformed, Method, Reply, Request
+from hemi.net.socks import Datagram, Login, Malformed, Method, Reply, Request
 
 Parse = Callable[[bytes], Any]
 
@@ -108,3 +108,42 @@ def test_answers() -> None:
     assert socks.encode_reply4(True, "192.0.2.1", 80) == b"\0\x5a\0\x50\xc0\0\2\1"
     assert socks.encode_reply4(True, "2001:db8::1", 80) == b"\0\x5a\0\x50" + bytes(4)
     assert socks.encode_reply(Reply.SUCCEEDED, "fe80::1%lo", 1)[3:6] == b"\4\xfe\x80"
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"\0\0\0\1\xc0\0\2\1\0\x35hello", Datagram(0, "192.0.2.1", 53, b"hello")),
+        (b"\0\0\0\3\x0bexample.com\0\x35", Datagram(0, "example.com", 53, b"")),
+        (b"\0\0\x81\4" + bytes(15) + b"\1\0\x35x", Datagram(129, "::1", 53, b"x")),
+    ],
+)
+def test_datagrams(data: bytes, expected: Datagram) -> None:
+    assert socks.parse_datagram(data) == expected
+    end = len(data) - len(expected.content)
+    for size in range(end):
+        with pytest.raises(Malformed):
+            socks.parse_datagram(data[:size])
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\0\1\0\1" + bytes(6), b"\0\0\0\2" + bytes(20), b"\0\0\0\3\x09abc\0\0"]
+)
+def test_malformed_datagrams(data: bytes) -> None:
+    with pytest.raises(Malformed):
+        socks.parse_datagram(data)
+
+
+@given(st.ip_addresses(), st.integers(0, 65535), st.binary(max_size=40))
+def test_heads_of_datagrams(address: Any, port: int, content: bytes) -> None:
+    data = socks.encode_datagram_head(str(address), port) + content
+    assert socks.parse_datagram(data) == Datagram(0, str(address), port, content)
+
+
+@given(st.binary(max_size=60))
+def test_any_datagram(data: bytes) -> None:
+    try:
+        found = socks.parse_datagram(data)
+    except Malformed:
+        return
+    assert data.endswith(found.content) and 0 <= found.port <= 65535
