@@ -68,7 +68,7 @@ def _look_at_streams(conn: Server2Conn, now: float) -> float:
             else:
                 by = min(by, _look_at_window(conn, stream, now))
     if waiting and conn.writer.window <= 0:
-        _look_at_stall(conn, now)
+        by = min(by, _look_at_stall(conn, now))
     else:
         conn.stalled_since = 0.0
     return by
@@ -88,10 +88,11 @@ def _look_at_window(conn: Server2Conn, stream: Server2Stream, now: float) -> flo
     return stream.blocked
 
 
-def _look_at_stall(conn: Server2Conn, now: float) -> None:
+def _look_at_stall(conn: Server2Conn, now: float) -> float:
     """A connection whose window stays shut holds up all its streams."""
     sent = conn.writer.sent
     if not conn.stalled_since or sent - conn.stalled_at >= conn.channel.least_taken:
         conn.stalled_since, conn.stalled_at = now, sent
     elif now - conn.stalled_since >= conn.server.write_timeout:
         conn.condemn(ConnectionFault(ENHANCE_YOUR_CALM, "the window of the connection stalls"))
+    return conn.stalled_since + conn.server.write_timeout
