@@ -240,6 +240,7 @@ class Node2:
         self.accepted += 1
         self.open += 1
         self._socks.add(sock)
+        plain = sock
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self.context is not None:
@@ -253,9 +254,9 @@ class Node2:
         except OSError:
             pass
         finally:
-            self.open -= 1
-            self._socks.discard(sock)
             sock.close()
+            self._socks.discard(plain)
+            self.open -= 1
 
     def stop(self) -> None:
         """Listens no more, and ends the connections."""
@@ -265,6 +266,9 @@ class Node2:
             except OSError:
                 pass
         self.server.stop(timeout=0)
+        with gevent.Timeout(10):
+            while self.open:
+                gevent.sleep(0.001)
 
     def __enter__(self) -> Node2:
         return self

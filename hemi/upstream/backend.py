@@ -122,7 +122,7 @@ class Backend(Component, kind="backends"):
     probes: int = prop(
         1, "How many exchanges may find out at a time whether a failing node works again.", least=1, most=100
     )
-    checks: Parts[Check] = prop([], "Active checks: http, tcp, tls. A node must pass all.")
+    checks: Parts[Check] = prop([], "Active checks: http, grpc, tcp, tls, udp. A node must pass all.")
     panic_threshold: int = prop(
         1,
         "When fewer percent of the nodes are up, all are used: the checks may be wrong; 0 is never.",
@@ -158,7 +158,7 @@ class Backend(Component, kind="backends"):
         self.stopped = False
         self.lease = partial(Lease, self)
         self._context: ssl.SSLContext | None = None
-        self._check_context: ssl.SSLContext | None = None
+        self._check_contexts: dict[tuple[str, ...], ssl.SSLContext] = {}
         self._sweeper = Sweeper(self.channels)
         self._timer: Any = None
         self._started = False
@@ -354,11 +354,13 @@ class Backend(Component, kind="backends"):
         node.conns += 1
         return channel
 
-    def check_context(self) -> ssl.SSLContext:
-        """The TLS context for checks: like that of the connections, without the protocols that these may speak."""
-        if self._check_context is None:
-            self._check_context = make_client_context(replace(self._policy(), alpn=()))
-        return self._check_context
+    def check_context(self, protocols: tuple[str, ...] = ()) -> ssl.SSLContext:
+        """The TLS context for checks: like that of the connections, but for the protocols that these may speak."""
+        context = self._check_contexts.get(protocols)
+        if context is None:
+            context = make_client_context(replace(self._policy(), alpn=protocols))
+            self._check_contexts[protocols] = context
+        return context
 
     def tag_of(self, key: str) -> str:
         """The tag of a node for sticky clients, "" when there are none."""

@@ -22,6 +22,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from hemi.component import Component, prop
 from hemi.upstream.dial import Dialed, dial, dial_datagrams
 from hemi.upstream.errors import DialFailed, reason_of
+from hemi.upstream.http2ask import NotHTTP2, ask
 from hemi.upstream.ranges import parse_ranges
 from hemi.values import Addr, Duration, Pattern
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from hemi.upstream.backend import Backend
     from hemi.upstream.node import Node
 
-__all__ = ["Check", "HTTPCheck", "TCPCheck", "TLSCheck", "UDPCheck", "Watch"]
+__all__ = ["Check", "GRPCCheck", "HTTPCheck", "TCPCheck", "TLSCheck", "UDPCheck", "Watch"]
 
 MAX_ANSWER = 65536
 """Bytes of an answer that are looked at."""
@@ -78,7 +79,7 @@ class Check(Component, kind="checks", nested=True):
                 node.address._replace(port=self.port) if self.port else node.address,
                 node.stage.resolv,
                 timeout=self.timeout,
-                tls=backend.check_context() if encrypted else None,
+                tls=backend.check_context(self.protocols(backend)) if encrypted else None,
                 server_name=node.tls_server_name or "",
             )
             with _within(channel, deadline):
@@ -91,6 +92,10 @@ class Check(Component, kind="checks", nested=True):
             return f"no answer within {self.timeout:g} s"
         except OSError as error:
             return reason_of(error)
+
+    def protocols(self, backend: Backend) -> tuple[str, ...]:
+        """What to offer in a TLS handshake."""
+        return ()
 
     def talk(self, node: Node, channel: Dialed) -> str:
         """What there is to do on a connection. Raises OSError."""
@@ -189,7 +194,11 @@ class UDPCheck(Check, sign="udp"):
 
 
 class HTTPCheck(Check, sign="http"):
-    """Passes when the node answers a request by HTTP/1.1 with an expected status, and content if wanted."""
+    """Passes when the node answers a request with an expected status, and content if wanted."""
+
+    version: Literal["1.1", "2"] | None = prop(
+        None, "The version of HTTP; that of the backend when missing.", inherit=False
+    )
 
     path: str = prop("/", "What to ask for, with a query if need be.", inherit=False)
     method: Literal["GET", "HEAD", "OPTIONS"] = prop("GET", "How to ask.", inherit=False)
@@ -228,8 +237,43 @@ class HTTPCheck(Check, sign="http"):
         self.expected = parse_ranges(self.statuses)
         self.head = "".join(f"{name}: {value}\r\n" for name, value in self.fields.items())
 
+    def protocols(self, backend: Backend) -> tuple[str, ...]:
+        """Both versions where the backend takes both."""
+        if self.version is None:
+            return ("h2", "http/1.1") if _version_of(backend) == "2" else ()
+        return ("h2",) if self.version == "2" else ()
+
     def talk(self, node: Node, channel: Dialed) -> str:
         """Asks, and judges the answer."""
+        version = self.version or _version_of(node.backend)
+        if version == "2" and channel.tls is not None and self.version is None:
+            version = "1.1" if channel.tls.alpn == "http/1.1" else "2"
+        return self._talk2(node, channel) if version == "2" else self._talk1(node, channel)
+
+    def _talk2(self, node: Node, channel: Dialed) -> str:
+        fields = [
+            (b":method", self.method.encode()),
+            (b":scheme", b"https" if channel.tls is not None else b"http"),
+            (b":path", self.path.encode()),
+            (b":authority", (self.host or _host_of(node, self.port)).encode()),
+            (b"user-agent", b"gorox-check"),
+            (b"accept", b"*/*"),
+            *[(name.lower().encode(), value.encode()) for name, value in self.fields.items()],
+        ]
+        try:
+            answer = ask(channel, fields, whole=self.body is not None, most=MAX_ANSWER)
+        except NotHTTP2 as error:
+            return str(error)
+        return self._judge(answer.status, answer.content)
+
+    def _judge(self, status: int, content: bytes) -> str:
+        if status not in self.expected:
+            return f"status {status}"
+        if self.body is not None and not self.body.search(content.decode("utf-8", "replace")):
+            return "its content does not match"
+        return ""
+
+    def _talk1(self, node: Node, channel: Dialed) -> str:
         host = self.host or _host_of(node, self.port)
         channel.send(
             f"{self.method} {self.path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: gorox-check\r\n"
@@ -253,11 +297,60 @@ class HTTPCheck(Check, sign="http"):
                 if not answer.status:
                     return f"its answer has a head of more than {MAX_ANSWER} bytes"
                 break
-        if answer.status not in self.expected:
-            return f"status {answer.status}"
-        if self.body is not None and not self.body.search(answer.content.decode("utf-8", "replace")):
-            return "its content does not match"
-        return ""
+        return self._judge(answer.status, answer.content)
+
+
+class GRPCCheck(Check, sign="grpc"):
+    """Passes when the node says by the health checking protocol of gRPC that it serves (grpc.health.v1.Health)."""
+
+    service: str = prop("", "The service to ask about; the whole server when empty.", inherit=False)
+    host: str | None = prop(None, "The authority; the node's address when missing.", inherit=False)
+
+    @property
+    def title(self) -> str:
+        """What the log calls it."""
+        return f"{super().title} {self.service}".rstrip()
+
+    def check(self) -> Iterator[str | tuple[str, str]]:
+        """The name goes into a message whose sizes are bytes."""
+        if len(self.service.encode()) > 127:
+            yield "service", "must have at most 127 bytes"
+
+    def protocols(self, backend: Backend) -> tuple[str, ...]:
+        """There is no gRPC without HTTP/2."""
+        return ("h2",)
+
+    def talk(self, node: Node, channel: Dialed) -> str:
+        """Asks, and judges the answer."""
+        name = self.service.encode()
+        message = b"\n%c%b" % (len(name), name) if name else b""  # field 1, of Protocol Buffers
+        fields = [
+            (b":method", b"POST"),
+            (b":scheme", b"https" if channel.tls is not None else b"http"),
+            (b":path", b"/grpc.health.v1.Health/Check"),
+            (b":authority", (self.host or _host_of(node, self.port)).encode()),
+            (b"content-type", b"application/grpc"),
+            (b"te", b"trailers"),
+            (b"user-agent", b"gorox-check"),
+        ]
+        content = b"\0%b%b" % (len(message).to_bytes(4, "big"), message)
+        try:
+            answer = ask(channel, fields, content, whole=True, most=MAX_ANSWER)
+        except NotHTTP2 as error:
+            return str(error)
+        status = answer.fields.get(b"grpc-status", b"").decode("latin-1")
+        if answer.status != 200 or not status:
+            return f"its answer is not gRPC: status {answer.status}"
+        if status != "0":
+            return f"grpc-status {status}: {answer.fields.get(b'grpc-message', b'').decode('latin-1')[:200]}"
+        serves = answer.content[5:] == b"\x08\x01"  # field 1 is SERVING
+        return "" if serves else "it says that it does not serve"
+
+
+def _version_of(backend: Backend) -> str:
+    """The version of HTTP of a backend whose nodes speak it."""
+    version: str = getattr(backend, "version", "1.1")
+    return version
 
 
 def _host_of(node: Node, port: int) -> str:

@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 
 from hemi.source import Dirs
 from hemi.upstream.checks import Check, Watch
+from tests.h2node import Exchange, Node2
 from tests.net.udpkit import Node
 from tests.running import until
 from tests.tlskit import Authority
 from tests.upstream.kit import Peer, Running, closed_port, load, problems
+from tests.web.proxy.proxykit import proxying
 
 Run = Callable[..., Running]
 Peers = Callable[..., Peer]
@@ -341,3 +343,82 @@ def test_datagrams(dirs: Dirs, check: str, answers: bool | None, why: str) -> No
 def test_mistakes_of_datagram_checks(dirs: Dirs, check: str, problem: str) -> None:
     text = f'b: {{type: echo_backend, nodes: [{{address: ":1"}}], checks: [{{udp: {{{check}}}}}]}}'
     assert any(problem in each for each in problems(text, dirs))
+
+
+# HTTP/2 and gRPC
+
+
+def healthy(exchange: Exchange) -> None:
+    content = exchange.content()
+    if exchange[":path"] == "/grpc.health.v1.Health/Check":
+        name = content[7:]
+        exchange.begin(200, [("content-type", "application/grpc")], end=False)
+        if name == b"unknown":
+            exchange.end([("grpc-status", "5"), ("grpc-message", "no such service")])
+            return
+        exchange.send(b"\0\0\0\0\2\x08" + (b"\2" if name == b"sick" else b"\1"))
+        exchange.end([("grpc-status", "0")])
+    else:
+        exchange.answer(f"{exchange[':method']} {exchange[':path']} {exchange.get('x-a')}".encode())
+
+
+@pytest.mark.parametrize(
+    ("check", "result"),
+    [
+        ('{http: {version: "2"}}', ""),
+        ('{http: {version: "2", path: /a, fields: {X-A: "1"}, body: "^GET /a 1$"}}', ""),
+        ('{http: {version: "2", body: "^no"}}', "its content does not match"),
+        ('{http: {version: "2", statuses: ["500"]}}', "status 200"),
+        ("{http: {}}", "its answer is not HTTP"),
+        ("{grpc: {}}", ""),
+        ("{grpc: {service: well}}", ""),
+        ("{grpc: {service: sick}}", "it says that it does not serve"),
+        ("{grpc: {service: unknown}}", "grpc-status 5: no such service"),
+    ],
+)
+def test_by_http2(dirs: Dirs, check: str, result: str) -> None:
+    with Node2(healthy) as node:
+        assert verdict(dirs, node.server.server_port, check) == result
+
+
+def test_by_http2_what_is_http1(dirs: Dirs, peers: Peers) -> None:
+    peer = peers(answering(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"))
+    assert verdict(dirs, peer.port, '{http: {version: "2"}}') == "it speaks HTTP/1"
+    assert verdict(dirs, peer.port, "{grpc: {}}") == "it speaks HTTP/1"
+
+
+def test_the_version_is_the_backends(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    identity = authority.issue("localhost", "localhost")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(identity.certificate, identity.private_key)
+    old: list[bytes] = []
+
+    def raw(sock: Any) -> None:
+        old.append(sock.recv(65536))
+        sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    def probe(node: Node2, **more: Any) -> str:
+        backend = {"version": "2", "checks": [{"http": {"interval": "1h"}}], **more}
+        with proxying(node.address, backend=backend) as site:
+            up: Any = site.stage.members["backends"]["up"]
+            verdict: str = up.checks[0].probe(up.nodes[0])
+            return verdict
+
+    tls = {"tls": True, "tls_server_name": "localhost", "tls_ca": str(authority.file)}
+    with Node2(healthy) as node:
+        assert probe(node) == ""
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    with Node2(healthy, context=context) as node:
+        assert probe(node, **tls) == ""
+        assert node.exchanges[0][":scheme"] == "https"
+    context.set_alpn_protocols(["http/1.1"])
+    with Node2(raw=raw, context=context) as node:
+        assert probe(node, **tls) == ""
+        assert old[0].startswith(b"GET / HTTP/1.1\r\n")
+
+
+def test_names_of_services_have_a_limit(dirs: Dirs) -> None:
+    check = f"{{grpc: {{service: {'x' * 128}}}}}"
+    found = problems(f'b: {{type: echo_backend, nodes: [{{address: "a:1"}}], checks: [{check}]}}', dirs)
+    assert any("must have at most 127 bytes" in problem for problem in found)
