@@ -24,7 +24,7 @@ import greenlet
 
 from hemi.errors import EXIT_STOP
 from hemi.procmgr.settings import settings_of
-from hemi.procmgr.single import addresses
+from hemi.procmgr.single import accepting, addresses
 
 if TYPE_CHECKING:
     from hemi.procmgr.worker import Worker
@@ -110,6 +110,7 @@ def _describe(worker: Worker) -> list[dict[str, Any]]:
         {
             "id": stage.id,
             "state": "serving" if stage is worker.keeper.current else "draining",
+            "conns": sum(one.conns for one in accepting(stage)),
             "servers": addresses(stage),
         }
         for stage in worker.stages()

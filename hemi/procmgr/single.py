@@ -13,6 +13,7 @@ import sys
 import time
 from collections import deque
 from types import FrameType
+from typing import Any, Protocol
 
 import gevent
 from gevent.event import Event
@@ -145,6 +146,21 @@ def raise_file_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         except (OSError, ValueError):  # "unlimited" above what the kernel allows: what we have must do
             print(f"the limit of open files stays {soft}", file=sys.stderr)
+
+
+class Accepting(Protocol):
+    """What accepts connections, as far as it is counted: servers, routers."""
+
+    requests: int
+
+    @property
+    def conns(self) -> int: ...
+
+
+def accepting(stage: Stage) -> list[Accepting]:
+    """What accepts connections, or takes datagrams, in a stage."""
+    found: list[Any] = [*stage.members["routers"].values(), *stage.members["servers"].values()]
+    return [each for each in found if hasattr(each, "conns")]
 
 
 def addresses(stage: Stage) -> list[str]:

@@ -162,13 +162,15 @@ def _worker(answer: Answer, painter: Painter) -> str:
 
 def _stages(answer: Answer, painter: Painter) -> str:
     rows = [
-        [each["worker"], stage["id"], stage["state"], server]
+        [each["worker"], stage["id"], stage["state"], stage["conns"], server]
         for each in answer["workers"]
         for stage in each.get("stages", [])
         for server in stage["servers"] or ["-"]
     ]
     return _with_errors(
-        show_table(["worker", "stage", "state", "server"], rows, painter, STATE_STYLES), answer, painter
+        show_table(["worker", "stage", "state", "conns", "server"], rows, painter, STATE_STYLES),
+        answer,
+        painter,
     )
 
 

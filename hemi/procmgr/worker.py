@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 import traceback
-from typing import Any, Protocol
+from typing import Any
 
 import gevent
 import gevent.socket
@@ -31,7 +31,7 @@ from hemi.procmgr.options import Options
 from hemi.procmgr.orders import ORDERS
 from hemi.procmgr.program import Program
 from hemi.procmgr.settings import settings_of
-from hemi.procmgr.single import addresses, build, raise_file_limit
+from hemi.procmgr.single import accepting, addresses, build, raise_file_limit
 from hemi.procmgr.stages import StageKeeper
 from hemi.procmgr.watchdog import Watchdog
 from hemi.stage import Stage
@@ -111,7 +111,7 @@ class Worker:
     def note_end_of(self, stage: Stage) -> None:
         """Takes over the count of a stage that has retired, and tells the leader which sockets are left."""
         self.meters.retire(stage)
-        self._served_before += sum(server.requests for server in servers_of(stage))
+        self._served_before += sum(server.requests for server in accepting(stage))
         self.tell_keys()
 
     def tell_keys(self) -> None:
@@ -131,12 +131,12 @@ class Worker:
 
     def conns(self) -> int:
         """How many connections are open."""
-        return sum(server.conns for stage in self.stages() for server in servers_of(stage))
+        return sum(server.conns for stage in self.stages() for server in accepting(stage))
 
     def figures(self) -> dict[str, Any]:
         """Numbers about this worker, cheap to make: they go to the leader every second."""
         self.turn.note()
-        servers = [server for stage in self.stages() for server in servers_of(stage)]
+        servers = [server for stage in self.stages() for server in accepting(stage)]
         return {
             "conns": self.conns(),
             "requests": self._served_before + sum(server.requests for server in servers),
@@ -233,21 +233,6 @@ class Worker:
             self.keeper.stop(time.monotonic() + seconds)
         finally:
             self._ended.set(code)
-
-
-class Accepting(Protocol):
-    """What accepts connections, as far as it is counted: servers, routers."""
-
-    requests: int
-
-    @property
-    def conns(self) -> int: ...
-
-
-def servers_of(stage: Stage) -> list[Accepting]:
-    """What accepts connections in a stage."""
-    accepting: list[Any] = [*stage.members["routers"].values(), *stage.members["servers"].values()]
-    return [each for each in accepting if hasattr(each, "conns")]
 
 
 def run(program: Program, options: Options, board: Board, seat: Seat) -> int:

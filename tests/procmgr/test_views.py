@@ -27,7 +27,7 @@ ANSWERS: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["leader: 5", "failed", "crashed; its hub is blocked for 2.0 s"],
     ),
     "stages": (
-        {"workers": [{**WORKER, "stages": [{"id": 3, "state": "serving", "servers": []}]}, GONE]},
+        {"workers": [{**WORKER, "stages": [{"id": 3, "state": "serving", "conns": 5, "servers": []}]}, GONE]},
         ["serving", "worker 2: the worker has �[2Jgone", "  at once"],
     ),
     "worker": (

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hemi.procmgr.worker import servers_of
+from hemi.procmgr.single import accepting
 from tests.procmgr.test_orders import CONFIG
 from tests.running import Served
 
 
 def test_connections_and_requests_are_counted(serve: Callable[..., Served]) -> None:
     served = serve(CONFIG)
-    (server,) = servers_of(served.stage)
+    (server,) = accepting(served.stage)
     assert (server.conns, server.requests) == (0, 0)
     with served.client() as client:
         client.request("GET", "/")
