@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any
 
 import dns.exception
 import dns.flags
@@ -20,22 +20,11 @@ import dns.rcode
 import dns.rdatatype
 from gevent import socket
 
+from hemi.dnsreply import DNSFailure, Reply, Server
+
 __all__ = ["DNSClient", "DNSFailure", "Reply", "Server"]
 
-Server = tuple[str, int]
 PAYLOAD = 1232  # bytes of a datagram that go through everywhere (DNS flag day 2020)
-
-
-class DNSFailure(Exception):
-    """A server did not tell: no answer, or one that is none (SERVFAIL, REFUSED)."""
-
-
-class Reply(NamedTuple):
-    """What a server told: addresses (or SRV fields), for how many seconds; whether the name exists at all."""
-
-    values: list[Any]
-    ttl: float
-    is_absent: bool
 
 
 class DNSClient:

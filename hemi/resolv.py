@@ -18,15 +18,18 @@ import socket
 from collections import OrderedDict
 from collections.abc import Callable
 from time import monotonic
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import gevent
 from gevent.event import AsyncResult
 
 from hemi.component import Component, prop
-from hemi.dnsclient import DNSClient, DNSFailure, Reply, Server
+from hemi.dnsreply import DNSFailure, Reply, Server
 from hemi.resolvconf import LOOK, Hosts, Settings, literal_family, parse_server, parse_settings
 from hemi.values import Duration, Path
+
+if TYPE_CHECKING:
+    from hemi.dnsclient import DNSClient
 
 __all__ = ["Resolv", "ResolveError", "Resolver", "Service"]
 
@@ -125,7 +128,7 @@ class Resolver:
         self.max_names = max_names
         self.types = {"both": ("A", "AAAA"), "ipv4": ("A",), "ipv6": ("AAAA",)}[families]
         self.prefer = prefer
-        self.client = DNSClient()
+        self.client: DNSClient | None = None
         self.hosts = Hosts(hosts_file)
         self.answers: OrderedDict[tuple[str, str], Answer] = OrderedDict()
         self.queries: dict[tuple[str, str], AsyncResult[Answer]] = {}
@@ -304,13 +307,20 @@ class Resolver:
     def _attempt(self, name: str, kind: str, settings: Settings) -> Reply | DNSFailure:
         """Ask the servers in turn. Returns a failure instead of raising it: a greenlet would print it."""
         failure = DNSFailure("no server")
+        client = self.client or self._load_client()
         for _ in range(settings.attempts):
             for server in settings.servers:
                 try:
-                    return self.client.ask(name, kind, server, self.attempt_timeout or settings.timeout)
+                    return client.ask(name, kind, server, self.attempt_timeout or settings.timeout)
                 except DNSFailure as e:
                     failure = e
         return failure
+
+    def _load_client(self) -> DNSClient:
+        from hemi.dnsclient import DNSClient  # with all of dnspython, which is a tenth of a start
+
+        self.client = DNSClient()
+        return self.client
 
     def _answer(self, values: tuple[Any, ...], ttl: float, reason: str) -> Answer:
         most = self.max_ttl if values else self.negative_ttl

@@ -142,12 +142,9 @@ def _default_exists(program: Program, options: Options) -> bool:
 
 
 def _patch() -> None:
-    import gevent
-    import gevent.monkey
+    from hemi.procmgr.patching import patch
 
-    gevent.monkey.patch_all()
-    # Keeping parent, spawning stack and locals of every greenlet costs 4 µs and 1 KiB a connection.
-    gevent.config.track_greenlet_tree = False
+    patch()
 
 
 _ACTIONS: dict[str, Callable[[Program, Options], int]] = {

@@ -20,11 +20,12 @@ from hemi.procmgr.board import Board
 from hemi.procmgr.crew import Seat
 from hemi.procmgr.loop import Loop
 from hemi.procmgr.options import Options
+from hemi.procmgr.patching import patch
 from hemi.procmgr.privileges import Identity, drop
 from hemi.procmgr.program import Program
 from hemi.procmgr.stock import await_order
 
-__all__ = ["become_check", "become_spare", "become_worker", "patch", "shed"]
+__all__ = ["become_check", "become_spare", "become_worker", "shed"]
 
 _IGNORED = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU)
 
@@ -133,16 +134,6 @@ def _check(program: Program, options: Options, writer: int) -> None:
     data = json.dumps(answer).encode()
     while data:
         data = data[os.write(writer, data) :]
-
-
-def patch() -> None:
-    """Has gevent replace what blocks. Before anything of the engine is imported."""
-    import gevent
-    import gevent.monkey
-
-    gevent.monkey.patch_all()
-    # Keeping parent, spawning stack and locals of every greenlet costs 4 µs and 1 KiB a connection.
-    gevent.config.track_greenlet_tree = False
 
 
 def _leave(code: int) -> NoReturn:
