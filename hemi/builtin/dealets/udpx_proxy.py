@@ -232,6 +232,7 @@ class _Session:
     def _readable(self) -> None:
         conn, sock = self.conn, self.sock
         reply = conn.reply
+        expected = self.asked * (self.dealet.responses or 0)
         try:
             for _ in range(BURST):
                 reply(sock.recv(SIZE))  # type: ignore[union-attr]
@@ -239,6 +240,9 @@ class _Session:
                 if self.unanswered is not None:
                     self.unanswered = None
                     self.lease.answered()
+                if expected and self.answers >= expected:
+                    conn.end()
+                    return
         except BlockingIOError:
             pass
         except OSError as error:
@@ -246,8 +250,6 @@ class _Session:
                 self._failed(error)
             return
         conn.deadline = monotonic() + self.idle_timeout
-        if self.dealet.responses and self.answers >= self.asked * self.dealet.responses:
-            conn.end()
 
     # Failing, ending
 
