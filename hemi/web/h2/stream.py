@@ -435,7 +435,6 @@ class Server2Stream:
     def send_tunnel(self, data: bytes, last: bool) -> None:
         """Sends a piece of what the tunnel carries, or its end. Raises ClientGone."""
         self._send_content(data, last)
-        self.response.bytes_sent += len(data)
 
     # Sending
 

@@ -14,20 +14,19 @@ Laws of this module:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import gevent
-from gevent.event import Event
 
 from hemi.upstream.errors import DialFailed, NoNodeAvailable, UpstreamError
 from hemi.web.errors import ClientGone, HTTPError, NotProcessed
 from hemi.web.h1.answer import BadAnswer, Head
-from hemi.web.proxy.names import CONNECTION, FRAMING, passable_trailers
+from hemi.web.proxy.contents import REPLAYABLE, Download, Upload
+from hemi.web.proxy.names import CONNECTION, FRAMING
 from hemi.web.proxy.retries import Cause
 from hemi.web.proxy.spool import Spool
-from hemi.web.proxy.tunnel import Tunnel
+from hemi.web.proxy.tunnel import Tunnel, give_key, take_accept
 
 if TYPE_CHECKING:
     from hemi.stage import Stage
@@ -41,12 +40,6 @@ if TYPE_CHECKING:
     from hemi.web.response import Response
 
 __all__ = ["Forward", "Terms"]
-
-REPLAYABLE = 65536
-"""Contents up to this size are taken into memory before a node is asked, and can be sent again."""
-
-CONTINUE_PATIENCE = 1.0
-"""Seconds to wait for a node's 100 before the content is sent without it (RFC 9110 §10.1.1)."""
 
 MAX_REFUSALS = 2
 """How often a node is asked again that did not begin, on other connections, before that is a failure."""
@@ -79,22 +72,20 @@ class Terms(Protocol):
 
 
 class Forward:
-    """One exchange. `gone` says that its client has left, `trouble` what went wrong with reading its content.
-    `spool` has a buffered request, `answer` a buffered answer; `passed` what went out of a content that is passed on as
-    it arrives, None when that is too much to keep. `refusals` counts connections on which the node did not begin."""
+    """One exchange. `gone` says that its client has left; `spool` has a buffered request, `upload` and `download` pass
+    contents on; `refusals` counts connections on which the node did not begin."""
 
     __slots__ = (
-        "answer",
         "backend",
         "content",
         "deadline",
+        "download",
         "expects",
         "gone",
         "head",
+        "key",
         "lease",
         "may_repeat",
-        "passed",
-        "proceed",
         "proxy",
         "pump",
         "refusals",
@@ -103,8 +94,8 @@ class Forward:
         "size",
         "spool",
         "stream",
-        "trouble",
         "upgrade",
+        "upload",
     )
 
     def __init__(self, proxy: Terms, req: Request, resp: Response) -> None:
@@ -115,14 +106,14 @@ class Forward:
         self.size = 0
         self.content: bytes | None = b""
         self.spool: Spool | None = None
-        self.answer: Spool | None = None
+        self.upload: Upload | None = None
+        self.download: Download | None = None
         self.upgrade = b""
+        self.key = b""
         self.expects = False
         self.gone = False
-        self.trouble: Exception | None = None
         self.pump: Any = None
         self.may_repeat = True
-        self.passed: list[bytes] | None = []
         self.refusals = 0
         self.stream: Backend1Stream = None  # type: ignore[assignment]
         self.lease: Lease = None  # type: ignore[assignment]
@@ -172,8 +163,8 @@ class Forward:
                 self.pump.kill()
             if self.spool is not None:
                 self.spool.close()
-            if self.answer is not None:
-                self.answer.close()
+            if self.download is not None:
+                self.download.close()
             lease.end()
 
     # For the backend, which looks after clients that leave
@@ -220,10 +211,12 @@ class Forward:
         """Takes over those of the protocols that the client wants, and that may be used here (RFC 9110 §7.8)."""
         req = self.req
         options = req.index.get(b"connection", b"").lower()
-        if req.version != 11 or not req.stream.has_upgrade or b"upgrade" not in options:
+        if not req.stream.has_upgrade or (req.version == 11 and b"upgrade" not in options):
             return
         wanted = [one.strip() for one in req.index[b"upgrade"].split(b",")]
         self.upgrade = b", ".join([one for one in wanted if one.lower() in self.proxy.protocols])
+        if req.version != 11 and self.upgrade.lower() == b"websocket":
+            self.key = give_key(req)
 
     def _attempt(self) -> Head | None:
         """Asks one node. Returns the head of its answer, or None to try another one. Raises UpstreamError."""
@@ -293,7 +286,7 @@ class Forward:
 
     def _may_send_refused(self) -> bool:
         """Whether to ask the same node again on another connection, after it has said that it did not begin."""
-        self.may_repeat = self.passed is not None
+        self.may_repeat = self.upload is None or self.upload.passed is not None
         self.refusals += 1
         return self.may_repeat and self.refusals <= MAX_REFUSALS
 
@@ -329,10 +322,11 @@ class Forward:
         if self.gone:
             self._note_left()
             raise ClientGone("the client has left")
-        if self.trouble is not None:
-            if isinstance(self.trouble, ClientGone):
+        trouble = self.upload.trouble if self.upload is not None else None
+        if trouble is not None:
+            if isinstance(trouble, ClientGone):
                 self._note_left()
-            raise self.trouble
+            raise trouble
 
     def _note_left(self) -> None:
         if not self.resp.is_sent:
@@ -342,14 +336,14 @@ class Forward:
         """Sends the request, or its head, and begins with its content."""
         channel = stream.channel
         if self.content is None or self.size > REPLAYABLE:
+            upload = self.upload = self.upload or Upload(self)
             if self.spool is None:
                 self.may_repeat = False
                 stream.chunked = self.size < 0
-                self.proceed = Event()
                 stream.send_head(self.head)
-                self.pump = gevent.spawn(self._upload, stream)
+                self.pump = gevent.spawn(upload.run, stream)
             else:
-                self.pump = gevent.spawn(self._upload_spool, stream, self.spool)
+                self.pump = gevent.spawn(upload.run_spool, stream, self.spool)
             return
         stream.send_whole(self.head, self.content)
         if self.deadline == math.inf:
@@ -357,53 +351,7 @@ class Forward:
         else:
             channel.deadline = min(self.deadline, self.lease.taken + self.proxy.head_timeout)
 
-    def _upload(self, stream: Backend1Stream) -> None:
-        """Passes the content on as it arrives: what the second greenlet does."""
-        req, channel = self.req, stream.channel
-        try:
-            if self.expects:
-                self.proceed.wait(CONTINUE_PATIENCE)
-            for data in self._pass(req):
-                try:
-                    stream.send_data(data)
-                except OSError:
-                    return  # who waits for the answer learns by itself, or gets one that came early
-        except Exception as error:
-            self.trouble = error
-            channel.cut(monotonic())
-            return
-        try:
-            stream.finish(passable_trailers(req.trailer_fields or ()))
-        except OSError:
-            return
-        self._begin_to_wait(stream)
-
-    def _pass(self, req: Request) -> Iterator[bytes]:
-        """The content as it arrives, what has arrived already first; kept as long as it is small."""
-        before = list(self.passed or ())
-        size = sum(map(len, before))
-        yield from before
-        while data := req.receive():
-            size += len(data)
-            if size > REPLAYABLE:
-                self.passed = None
-            elif self.passed is not None:
-                self.passed.append(data)
-            yield data
-
-    def _upload_spool(self, stream: Backend1Stream, spool: Spool) -> None:
-        """Sends a request whose content was buffered, in the second greenlet: the node may answer while it reads."""
-        content = self.content
-        try:
-            if content is not None:
-                stream.send_whole(self.head, content)
-            else:
-                stream.send_file(self.head, spool.file, self.size)
-        except OSError:
-            return
-        self._begin_to_wait(stream)
-
-    def _begin_to_wait(self, stream: Backend1Stream) -> None:
+    def begin_to_wait(self, stream: Backend1Stream) -> None:
         """The request has gone out: the time of the node begins."""
         if not stream.answered:
             stream.channel.deadline = min(self.deadline, monotonic() + self.proxy.head_timeout)
@@ -418,10 +366,12 @@ class Forward:
                 protocol = (head.get(b"upgrade") or b"").lower()
                 if not self.upgrade or protocol not in self.upgrade.lower().split(b", "):
                     raise BadAnswer("it switches to a protocol that was not asked for")
+                if self.key:
+                    head = take_accept(head, self.key)
                 break
             if head.status == 100:
-                if self.expects:
-                    self.proceed.set()
+                if self.expects and self.upload is not None:
+                    self.upload.proceed.set()
             elif self.req.stream.has_informational:
                 dropped = CONNECTION | FRAMING | head.options
                 fields = [field for field in head.fields if field[0] not in dropped]
@@ -443,7 +393,7 @@ class Forward:
             return
         size = head.size
         if stream.complete:
-            self._release()
+            self.release()
             if req.method == "HEAD" and (size < 0 or resp.revisers):
                 resp.content_size = max(size, -1)
                 resp.open()
@@ -455,98 +405,42 @@ class Forward:
         if 0 < size <= REPLAYABLE:
             content = stream.take_whole(size)
             if content is not None:
-                self._release()
+                self.release()
                 resp.deliver(content)
                 return
+        self.download = Download(self)
         if proxy.buffer_response and resp.content_type != "text/event-stream":
-            self._buffer_response(size)
+            self.download.buffer(size)
         else:
             resp.content_size = max(size, -1)
             resp.open()
-            self._relay()
+            self.download.relay()
 
-    def _release(self) -> None:
+    def release(self) -> None:
         """Gives the connection back: all of the answer is here."""
         stream = self.stream
         keep = stream.end()
         if stream.excess:
-            self._warn("sent more than its answer; the rest is dropped")
+            self.warn("sent more than its answer; the rest is dropped")
         self.lease.done(keep and not self.gone)
 
-    def _warn(self, what: str) -> None:
+    def warn(self, what: str) -> None:
         node = self.lease.node
         self.proxy.stage.log.warning(
             "proxy",
             f'backend "{self.backend.name}": node {node.key if node is not None else "?"}: {what} ({self.req.line()})',
         )
 
-    def _read(self) -> bytes:
-        """The next piece of the answer's content, b"" at its end. Raises UpstreamError."""
-        channel = self.stream.channel
-        channel.deadline = min(self.deadline, monotonic() + self.proxy.read_timeout)
-        try:
-            data = self.stream.read()
-        except (OSError, BadAnswer) as error:
-            self._check_client()
-            raise self.lease.fail("content", error) from error
-        channel.deadline = math.inf
-        return data
-
-    def _relay(self) -> None:
-        """Passes the content on as it comes; the node waits for the client, if it is faster."""
-        stream, resp = self.stream, self.resp
-        if not stream.has_content:
-            resp.stream.flush()
-        send = resp.echo if resp._filters else resp.stream.send_data
-        while not stream.complete:
-            data = self._read()
-            if data:
-                send(data)
-        self._finish(stream.trailers)
-
-    def _finish(self, trailers: list[tuple[bytes, bytes]]) -> None:
-        if self.lease.node is not None:
-            self._release()
-        if trailers:
-            self.resp.trailer_fields = passable_trailers(trailers)
-        self.resp.finish()
-
-    def _buffer_response(self, size: int) -> None:
-        """Takes the whole content from the node before the client gets it: a slow client does not hold the node."""
-        stream, resp, proxy = self.stream, self.resp, self.proxy
-        spool = self.answer = Spool(proxy.buffer_memory, proxy.stage.dirs.tmp)
-        while not stream.complete and spool.size < proxy.max_buffer_size:
-            data = self._read()
-            try:
-                spool.write(data)
-            except OSError as error:
-                self._warn(f"its answer cannot be buffered, and is passed on as it comes: {error}")
-                break
-        trailers = stream.trailers
-        if stream.complete:
-            self._release()
-            size = -1 if trailers else spool.size
-            content = spool.content
-            if content is not None and not trailers:
-                resp.deliver(content)
-                return
-        resp.content_size = max(size, -1)
-        resp.open()
-        if spool.file >= 0 and not resp._filters and stream.complete:
-            resp.stream.send_file(spool.file, 0, spool.size)
-            self._finish(trailers)
-            return
-        for data in spool:
-            resp.echo(data)
-        if stream.complete:
-            self._finish(trailers)
-        else:
-            self._relay()
+    def lost_node(self, phase: str, error: Exception) -> UpstreamError:
+        """Notes that the node failed, if it was not the client; returns what to raise."""
+        self._check_client()
+        return self.lease.fail(phase, error)
 
     def _tunnel(self, head: Head) -> None:
         """Carries the protocol that client and node have agreed on, until both have ended."""
         req, resp = self.req, self.resp
         client, early = req.stream.take_over(resp, cast("bytes", head.get(b"upgrade")))
+        resp.status = 101  # what it is in logs and meters, although HTTP/2 says 200
         node, data = self.stream.take_over()
         tunnel = Tunnel(client, node, self.proxy.tunnel_timeout)
         self.gone = True  # the tunnel sees by itself who has left

@@ -1,16 +1,28 @@
-"""Tunnels: bytes both ways between two channels, whatever they mean, behind a 101."""
+"""Tunnels: bytes both ways between two channels, whatever they mean, behind a 101.
+
+A WebSocket has a key to prove something by in HTTP/1.1 only (RFC 8441 §5): for a client of HTTP/2 it is made here, and
+looked at in the node's answer.
+"""
 
 from __future__ import annotations
 
 import math
 from contextlib import suppress
 from time import monotonic
+from typing import TYPE_CHECKING
 
 import gevent
+from wsproto.utilities import generate_accept_token, generate_nonce
 
 from hemi.sockets import Channel
+from hemi.web.h1.answer import BadAnswer, Head
 
-__all__ = ["Tunnel"]
+if TYPE_CHECKING:
+    from hemi.web.request import Request
+
+__all__ = ["Tunnel", "give_key", "take_accept"]
+
+ACCEPT = b"sec-websocket-accept"
 
 PIECE = 65536
 
@@ -66,3 +78,22 @@ class Tunnel:
             return
         with suppress(OSError):
             target.shutdown_write()
+
+
+def give_key(req: Request) -> bytes:
+    """Gives a handshake of HTTP/2 the key that HTTP/1.1 needs, and returns it."""
+    key = generate_nonce()
+    req.delete_header("sec-websocket-key")
+    req.add_header("sec-websocket-key", key.decode())
+    return key
+
+
+def take_accept(head: Head, key: bytes) -> Head:
+    """An answer without the proof that its sender has read the key, which is none of a client's that gave none.
+
+    Raises BadAnswer when there is no proof (RFC 6455 §4.1).
+    """
+    if head.get(ACCEPT) != generate_accept_token(key):
+        raise BadAnswer("its Sec-WebSocket-Accept is wrong")
+    fields = tuple(field for field in head.fields if field[0] != ACCEPT)
+    return Head(head.status, fields, head.size, head.options, head.keep_alive)

@@ -25,6 +25,7 @@ def accept(
     resp.status = 101
     resp.fields += agreement.fields
     channel, data = req.stream.take_over(resp, b"websocket")
+    resp.status = 101  # what it is in logs and meters, although HTTP/2 says 200
     keeper = keeper_of(terms.stage)
     ws = WebSocket(req, resp, channel, data, terms, keeper, agreement.subprotocol, agreement.bits)
     keeper.add(ws)

@@ -25,7 +25,9 @@ from hemi.component import prop
 from hemi.web.socklet import Socklet
 from hemi.web.websocket import WebSocket
 from tests import webkit
+from tests.h2client import H2Client
 from tests.webkit import Answer, Client, Site
+from tests.wires import Wire
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 FIELDS = {
@@ -34,6 +36,8 @@ FIELDS = {
     "Sec-WebSocket-Key": KEY,
     "Sec-WebSocket-Version": "13",
 }
+
+ACCEPTED = generate_accept_token(KEY.encode()).decode()
 
 _functions: dict[str, Callable[[WebSocket], Any]] = {}
 
@@ -58,7 +62,10 @@ def echo(ws: WebSocket) -> None:
 
 @contextmanager
 def serving(
-    function: Callable[[WebSocket], Any] = echo, folder: str | None = None, **more: Any
+    function: Callable[[WebSocket], Any] = echo,
+    folder: str | None = None,
+    wire: Wire | None = None,
+    **more: Any,
 ) -> Iterator[Site]:
     """A site that serves WebSockets by a function. Keywords with a leading underscore are for `webkit.config`."""
     key = f"function{len(_functions)}"
@@ -68,8 +75,10 @@ def serving(
     table = registry._registry["socklets"]
     table["scripted_socklet"] = ScriptedSocklet
     try:
-        mapping = webkit.config(rules=rules, **config)
-        manager = webkit.running(mapping, folder)
+        if wire is not None:
+            manager = wire.serve(rules=rules, **config)
+        else:
+            manager = webkit.running(webkit.config(rules=rules, **config), folder)
         site = manager.__enter__()
     finally:
         del table["scripted_socklet"]
@@ -96,18 +105,68 @@ def frame(
     return head + mask + bytes(byte ^ mask[at & 3] for at, byte in enumerate(payload))
 
 
+class H2Tunnel:
+    """A stream of HTTP/2 that has become a WebSocket (RFC 8441), with what a `WSClient` needs of a `Client`."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.sock = self
+        self.buffer = b""
+
+    def request(self, method: str, target: str, fields: dict[str, str]) -> None:
+        left_out = ("upgrade", "connection", "sec-websocket-key")
+        rest = [(name.lower(), value) for name, value in fields.items() if name.lower() not in left_out]
+        self.exchange = self.client.begin("CONNECT", target, [(":protocol", "websocket"), *rest], open_=True)
+
+    def answer(self) -> Answer:
+        while self.exchange.status is None or self.exchange.status < 200:
+            self.client.more()
+        return Answer("2", self.exchange.status, self.exchange.fields, b"", [], [])
+
+    def send(self, data: bytes) -> None:
+        self.client.send_data(self.exchange, data)
+
+    def recv(self, size: int) -> bytes:
+        exchange = self.exchange
+        while not exchange.pieces and not exchange.ended:
+            if exchange.reset is not None:
+                raise ConnectionResetError(exchange.reset)
+            self.client.more()
+        data = b"".join(exchange.pieces)
+        exchange.pieces.clear()
+        return data
+
+    def rest(self) -> bytes:
+        data = self.buffer
+        while piece := self.recv(1):
+            data += piece
+        return data
+
+    def shutdown(self) -> None:
+        self.client.send_data(self.exchange, b"", last=True)
+
+    def close(self) -> None:
+        self.client.close()
+
+
 class WSClient:
     """A WebSocket to a site, from the client's side."""
 
-    def __init__(self, client: Client, target: str = "/", deflate: Any = None, **fields: str) -> None:
+    def __init__(
+        self, client: Client | H2Tunnel, target: str = "/", deflate: Any = None, **fields: str
+    ) -> None:
         self.client = client
         given = {**FIELDS, **{name.replace("_", "-"): value for name, value in fields.items()}}
         if deflate is not None:
             given["Sec-WebSocket-Extensions"] = f"permessage-deflate; {deflate.offer()}"
         client.request("GET", target, given)
         self.answer: Answer = client.answer()
-        assert self.answer.status == 101, self.answer
-        assert self.answer.header("sec-websocket-accept") == generate_accept_token(KEY.encode()).decode()
+        if isinstance(client, H2Tunnel):
+            assert self.answer.status == 200, self.answer
+            assert self.answer.header("sec-websocket-accept") is None
+        else:
+            assert self.answer.status == 101, self.answer
+            assert self.answer.header("sec-websocket-accept") == ACCEPTED
         self.extensions = self.answer.header("sec-websocket-extensions")
         self.subprotocol = self.answer.header("sec-websocket-protocol")
         if deflate is not None and self.extensions:
@@ -181,11 +240,16 @@ class WSClient:
 
 
 def open_ws(
-    site: Site, target: str = "/", deflate: bool | PerMessageDeflate = False, **fields: str
+    site: Site,
+    target: str = "/",
+    deflate: bool | PerMessageDeflate = False,
+    wire: Wire | None = None,
+    **fields: str,
 ) -> WSClient:
-    """A WebSocket to a site."""
+    """A WebSocket to a site, over a wire."""
     extension = PerMessageDeflate() if deflate is True else deflate or None
-    return WSClient(site.connect(), target, extension, **fields)
+    client = wire.connect(site) if wire is not None else site.connect()
+    return WSClient(H2Tunnel(client) if isinstance(client, H2Client) else client, target, extension, **fields)
 
 
 def random_bytes(size: int) -> bytes:
