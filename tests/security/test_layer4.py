@@ -32,9 +32,9 @@ FUZZ = settings(
 )
 
 CONFIG = """
-handshake_timeout: 1s
-inspect_timeout: 1s
-request_timeout: 1s
+handshake_timeout: 500ms
+inspect_timeout: 500ms
+request_timeout: 500ms
 backends:
   echo: {{type: tcpx_backend, nodes: [{{address: "{echo}"}}]}}
 routers:
@@ -261,7 +261,7 @@ def test_slow_openings(target: Target, name: str) -> None:
         def trickle() -> None:
             try:
                 for byte in OPENINGS[name][-4:]:
-                    gevent.sleep(0.3)
+                    gevent.sleep(0.15)
                     sock.sendall(bytes((byte,)))
             except OSError:
                 pass
