@@ -46,9 +46,15 @@ class _Table(HeaderTable):
         self.generation += 1
         super().add(name, value)
 
-    def _shrink(self) -> None:
+    @property
+    def maxsize(self) -> int:
+        """The size that the client has chosen, in bytes."""
+        return int(self._maxsize)
+
+    @maxsize.setter
+    def maxsize(self, newmax: int) -> None:
         self.generation += 1
-        super()._shrink()
+        HeaderTable.maxsize.fset(self, newmax)
 
 
 class BlockDecoder:
