@@ -381,10 +381,10 @@ def test_by_http2(dirs: Dirs, check: str, result: str) -> None:
         assert verdict(dirs, node.server.server_port, check) == result
 
 
-def test_by_http2_what_is_http1(dirs: Dirs, peers: Peers) -> None:
-    peer = peers(answering(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"))
-    assert verdict(dirs, peer.port, '{http: {version: "2"}}') == "it speaks HTTP/1"
-    assert verdict(dirs, peer.port, "{grpc: {}}") == "it speaks HTTP/1"
+def test_by_http2_what_is_http1(dirs: Dirs, peer: Peers) -> None:
+    port = peer(answering(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")).port
+    assert verdict(dirs, port, '{http: {version: "2"}}') == "it speaks HTTP/1"
+    assert verdict(dirs, port, "{grpc: {}}") == "it speaks HTTP/1"
 
 
 def test_the_version_is_the_backends(tmp_path: Path) -> None:
