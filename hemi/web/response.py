@@ -390,6 +390,11 @@ class Response:
                     self._filters = None  # nobody will see what they would make of the content
         self.stream.send_head(self)
 
+    @property
+    def has_filters(self) -> bool:
+        """Whether revisers change the content of this streamed response: then it must go through `echo`."""
+        return bool(self._filters)
+
     def flush(self) -> None:
         """Sends the head of a streamed response now, before there is any content."""
         if not self.is_sent:

@@ -87,6 +87,9 @@ class ThrottledStream:
             self._wait(len(piece))
             self._stream.send_data(piece, last and start + len(piece) == size)
 
+    def lend(self) -> None:
+        """Content must not go past the limit."""
+
     def send_file(self, file: int, start: int, size: int, last: bool = False) -> None:
         """Sends a part of an open file, in as many pieces as the rate wants."""
         if self._quiet or not size:

@@ -15,6 +15,7 @@ from hemi.web.statuses import NO_CONTENT
 
 if TYPE_CHECKING:
     from hemi.upstream.dial import Dialed
+    from hemi.web.proxy.bulk import Pipe
 
 __all__ = ["Backend1Conn", "Backend1Stream"]
 
@@ -61,6 +62,8 @@ class Backend1Stream:
 
     has_trailers = True
     has_upgrade = True
+    is_bare = True
+    """A content of known size is on the channel as it is, and may go past the stream."""
 
     def __init__(self, channel: Dialed, method: str, known: dict[bytes, Head], max_head: int = 65536) -> None:
         self.channel: Any = channel
@@ -255,6 +258,20 @@ class Backend1Stream:
         if not left:
             self.complete = True
         return data
+
+    @property
+    def promised(self) -> int:
+        """How many bytes of the content must still come over the channel; 0 when nobody knows, or some are here."""
+        return 0 if self._rest or self._reader is not None else max(self._left, 0)
+
+    def fill(self, pipe: Pipe) -> int:
+        """Moves the next bytes of a `promised` content into a pipe, and returns how many. Raises as `read`."""
+        size = pipe.fill(self.channel, self._left)
+        if not size:
+            raise BadAnswer(f"{self._left} bytes of its content are missing")
+        self._left -= size
+        self.complete = not self._left
+        return size
 
     def _read_chunks(self, reader: ChunkReader) -> bytes:
         data, self._rest = self._rest, b""

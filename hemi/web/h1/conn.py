@@ -393,10 +393,21 @@ class Server1Conn:
         self._parser = HttpRequestParser(self)
         stream = self._parsing
         if stream is not None and stream.content is not None:
-            size = stream.content.size
-            framing = b"content-length: %d" % size if size >= 0 else b"transfer-encoding: chunked"
-            self._priming = True
-            self._parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + b"\r\n\r\n")
+            self._expect(stream.content.size)
+
+    def _expect(self, size: int) -> None:
+        """Makes a new parser expect a content, chunked when the size is -1."""
+        framing = b"content-length: %d" % size if size >= 0 else b"transfer-encoding: chunked"
+        self._priming = True
+        self._parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + b"\r\n\r\n")
+
+    def skip(self, left: int) -> None:
+        """Goes on behind content that came past the parser, with `left` bytes of it still to come."""
+        self._parser = HttpRequestParser(self)
+        if left:
+            self._expect(left)
+        else:
+            self._parsing = None
 
     def on_message_begin(self) -> None:
         """Notes that a head has begun; empty lines before it have not."""

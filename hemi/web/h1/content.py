@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hemi.sockets import DeadlinePassed
 from hemi.web.errors import ClientGone, HTTPError
@@ -12,6 +12,7 @@ from hemi.web.h1.framing import Refusal
 
 if TYPE_CHECKING:
     from hemi.web.h1.conn import Server1Conn
+    from hemi.web.proxy.bulk import Pipe
 
 RECV_SIZE = 65536
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -69,7 +70,39 @@ class Content1:
         if self.refusal is not None:
             raise HTTPError(self.refusal.status, self.refusal.text, close=True)
 
+    def fill(self, pipe: Pipe, least: int) -> int:
+        """Moves the next bytes past the parser into a pipe; 0 where that cannot be. Raises as `read`."""
+        conn = self.conn
+        left = self.size - self.arrived
+        if (
+            conn is None
+            or left < least
+            or self.chunks
+            or self.expect
+            or self.refusal
+            or not pipe.fits(conn.channel)
+        ):
+            return 0
+        size: int = self._take(conn, pipe, left)
+        if self.refusal is not None:
+            raise HTTPError(self.refusal.status, self.refusal.text, close=True)
+        self.received += size
+        self.arrived += size
+        self.complete = size == left
+        conn.skip(left - size)
+        return size
+
     def _receive_from(self, conn: Server1Conn) -> None:
+        data = self._take(conn, None, RECV_SIZE)
+        if not data:
+            return
+        self.received += len(data)
+        conn.feed(data)
+        if self.size < 0 and not self.complete and self.refusal is None:
+            self._check_wrapping(conn)
+
+    def _take(self, conn: Server1Conn, pipe: Pipe | None, size: int) -> Any:
+        """Takes what comes next, or how much of it went into the pipe; sets `refusal` when it is late or ends early."""
         channel, server, now = conn.channel, conn.server, monotonic()
         if self.expect:
             self.expect = False
@@ -80,22 +113,18 @@ class Content1:
         allowed = self.since + server.rate_grace + self.received / server.min_rate
         channel.deadline = min(now + server.read_timeout, allowed)
         try:
-            data = channel.recv(RECV_SIZE)
+            got = channel.recv(size) if pipe is None else pipe.fill(channel, size)
         except DeadlinePassed:
             self.refusal = Refusal(408, "The content arrives too slowly.")
-            return
+            return 0
         except OSError as error:
             conn.broken = True
             raise ClientGone(str(error)) from error
         finally:
             channel.deadline = conn.no_deadline
-        if not data:
+        if not got:
             self.refusal = Refusal(400, "The content ends early.")
-            return
-        self.received += len(data)
-        conn.feed(data)
-        if self.size < 0 and not self.complete and self.refusal is None:
-            self._check_wrapping(conn)
+        return got
 
     def _check_wrapping(self, conn: Server1Conn) -> None:
         """Refuses what makes us read much for little content: long chunk extensions (CVE-2023-39326), trailers."""

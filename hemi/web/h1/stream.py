@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hemi.web.h1.conn import Server1Conn
     from hemi.web.h1.content import Content1
     from hemi.web.h1.framing import Refusal
+    from hemi.web.proxy.bulk import Pipe
     from hemi.web.request import Request
     from hemi.web.response import Response
 
@@ -254,6 +255,32 @@ class Server1Stream:
         if last:
             self.finish()
 
+    def lend(self) -> Channel | None:
+        """The channel, behind the head, for who sends promised content past us and says so to `lent`; None where it has
+        to go through `send_data`."""
+        conn = self.conn
+        if conn is None or conn.channel.tls is not None or self.left <= 0 or self.done:
+            return None
+        self.flush()
+        return conn.channel
+
+    def lent(self, size: int) -> None:
+        """Notes how much of the content has gone out over the channel that was lent."""
+        self.left -= size
+        self.response.bytes_sent += size
+
+    def lost(self, error: OSError) -> ClientGone:
+        """Notes that the channel is broken; returns what to raise."""
+        self.keep_alive = False
+        if self.conn is not None:
+            self.conn.broken = True
+        return ClientGone(str(error))
+
+    def fill(self, pipe: Pipe, least: int) -> int:
+        """Moves the next bytes of the content into a pipe, and returns how many; 0 where they have to be read: with
+        less than `least` bytes to come, or of vague size, or encrypted. Raises as `read`."""
+        return self.content.fill(pipe, least) if self.content is not None else 0
+
     def send_trailers(self, fields: list[tuple[bytes, bytes]]) -> None:
         """Ends the message; the fields go behind a chunked content (RFC 9112 §7.1.2) and are dropped behind another."""
         if self.chunked and not self.done:
@@ -339,7 +366,4 @@ class Server1Stream:
             self._lost(error)
 
     def _lost(self, error: OSError) -> None:
-        self.keep_alive = False
-        if self.conn is not None:
-            self.conn.broken = True
-        raise ClientGone(str(error)) from error
+        raise self.lost(error) from error
