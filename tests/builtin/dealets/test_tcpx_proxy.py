@@ -16,7 +16,7 @@ import pytest
 from hemi.proxy_protocol import Header, parse
 from hemi.source import Dirs
 from tests.net.conftest import net  # noqa: F401  a fixture
-from tests.net.kit import Net, echoed, problems, receive, rest, until
+from tests.net.kit import Net, echoed, problems, receive, rest, until, untrusting
 from tests.net.test_listening import closed
 from tests.tlskit import Authority
 from tests.upstream.kit import Peer, closed_port
@@ -193,3 +193,124 @@ def test_nothing_is_left(net: Start, echo: Peer) -> None:  # noqa: F811
     until(lambda: not one.owner("front").conns and not echo.open)
     assert len(os.listdir("/proc/self/fd")) <= before
     assert not [member for gate in one.owner("front").gates for member in gate.members]
+
+
+# Faults
+
+
+def test_nodes_die_and_return_under_load(net: Start) -> None:  # noqa: F811
+    """A node that dies takes its own connections with it, and nothing else: new ones go elsewhere, none hangs, nothing
+    is left of them."""
+    peers = [Peer() for _ in range(3)]
+    one = net(proxy([peer.address for peer in peers], "tries: 3", "max_fails: 1, fail_timeout: 50ms"))
+    node_of = {peer.address: peer for peer in peers}
+    records: list[tuple[int, str]] = []
+    one.owner("front").record = lambda conn: records.append((conn.status, conn.node))
+    data = os.urandom(200_000)
+    before = len(os.listdir("/proc/self/fd"))
+    done, failed, working = [0], [0], [True]
+
+    def client() -> None:
+        while working[0]:
+            try:
+                with one.connect("front") as sock:
+                    sending = gevent.spawn(sock.sendall, data)
+                    whole = receive(sock, len(data)) == data
+                    sending.kill()
+            except ConnectionError:
+                whole = False
+            done[0] += whole
+            failed[0] += not whole
+
+    clients = [gevent.spawn(client) for _ in range(8)]
+    with gevent.Timeout(30):
+        for number in range(6):
+            peer = peers[number % 3]
+            goal = done[0] + 20
+            until(lambda goal=goal: done[0] >= goal)
+            peer.stop()
+            goal = done[0] + 20
+            until(lambda goal=goal: done[0] >= goal)  # the others go on
+            peer.start()
+        working[0] = False
+        gevent.joinall(clients, raise_error=True)
+    # At each death, those of the eight that were at this node; 502 nobody got.
+    assert failed[0] <= 6 * 8 and {status for status, _ in records} == {200}
+    assert set(node_of) <= {node for _, node in records}
+    until(lambda: not one.owner("front").conns and not any(peer.open for peer in peers))
+    backend: Any = one.served.stage.members["backends"]["back"]
+    assert not backend.channels and not any(node.in_flight or node.conns for node in backend.roster.nodes)
+    until(lambda: len(os.listdir("/proc/self/fd")) <= before)
+    for peer in peers:
+        peer.stop()
+
+
+def test_the_drain_of_a_reload_has_an_end(net: Start, echo: Peer) -> None:  # noqa: F811
+    """What is busy lives on with the old stage, until `drain_timeout` is over."""
+    text = proxy([echo.address]).replace("drain_timeout: 10s", "drain_timeout: 300ms")
+    one = net(text)
+    with one.connect("front") as old, one.connect("front") as ending:
+        assert echoed(old) == echoed(ending) == b"hello"
+        reloading = gevent.spawn(one.reload, text)
+        with one.connect("front") as new:
+            until(lambda: one.owner("front").conns)
+            assert echoed(ending) == b"hello"
+            ending.shutdown(socket.SHUT_WR)
+            assert rest(ending) == b""
+            with pytest.raises(ConnectionResetError):
+                rest(old)
+            assert echoed(new) == b"hello"
+        reloading.join()
+
+
+def tls_router(folder: Path, node: str) -> str:
+    identity = Authority(folder).issue("front.example")
+    certificate = f"{{certificate: {identity.certificate}, private_key: {identity.private_key}}}"
+    return proxy([node], router=f"tls: true\n    certificates: [{certificate}]")
+
+
+def test_half_close_by_the_node_through_tls(net: Start, tmp_path: Path) -> None:  # noqa: F811
+    got: list[bytes] = []
+
+    def handle(sock: Any) -> None:
+        sock.sendall(b"all I have to say")
+        sock.shutdown(socket.SHUT_WR)
+        got.append(rest(sock))
+
+    peer = Peer(handle)
+    one = net(tls_router(tmp_path, peer.address))
+    with one.connect("front") as raw, untrusting().wrap_socket(raw, server_hostname="front.example") as sock:
+        assert rest(sock) == b"all I have to say"
+        sock.sendall(b"but I have more")
+    until(lambda: got)
+    assert got == [b"but I have more"]
+    peer.stop()
+
+
+def test_half_close_by_the_client_through_tls(net: Start, tmp_path: Path) -> None:  # noqa: F811
+    """The client's close_notify is the end of what it sends; it still reads all that comes."""
+
+    def handle(sock: Any) -> None:
+        sock.sendall(b"you said " + rest(sock))
+
+    peer = Peer(handle)
+    one = net(tls_router(tmp_path, peer.address))
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = untrusting().wrap_bio(incoming, outgoing, server_hostname="front.example")
+
+    with one.connect("front") as sock:
+
+        def drive(step: Callable[[], Any]) -> Any:
+            while True:
+                try:
+                    return step()
+                except ssl.SSLWantReadError:
+                    sock.sendall(outgoing.read())
+                    incoming.write(sock.recv(65536))
+
+        drive(client.do_handshake)
+        client.write(b"that")
+        with pytest.raises(ssl.SSLWantReadError):
+            client.unwrap()  # the close_notify is written
+        assert drive(lambda: client.read(100)) == b"you said that"
+    peer.stop()
