@@ -446,6 +446,9 @@ YIELD = 0.001
 ACCEPTS_PER_TURN = 64
 """How many connections are accepted before the others get their turn."""
 
+MOST_WAITING = 4096
+"""How many connections in the kernel's queue are still accepted when a listening socket is about to be closed."""
+
 RESERVED_FILES = 32
 """Descriptors that accepting leaves free for logs, files, upstreams and the operators."""
 
@@ -492,9 +495,12 @@ class Acceptor:
         self._watcher.start(self._accept)
 
     def _accept(self) -> None:
+        self._take(ACCEPTS_PER_TURN, turn)
+
+    def _take(self, most: int, turn: Callable[[], bool] | None = None) -> None:
         listening = self.listener.sock
         family, kind, proto = listening.family, listening.type, listening.proto
-        for _ in range(ACCEPTS_PER_TURN):
+        for _ in range(most):
             if turn is not None and not turn():
                 self._give_way()
                 return
@@ -554,6 +560,15 @@ class Acceptor:
         self._timer.stop()
         self.paused = False
         self._watcher.start(self._accept)
+
+    def finish(self) -> None:
+        """Stops accepting; where nobody else in this process listens on, accepts what waits in the kernel's queue first.
+
+        To be called just before the socket is closed, which resets the connections in its queue.
+        """
+        if self._watcher is not None and self.listener.users == 1:
+            self._take(MOST_WAITING)
+        self.stop()
 
     def stop(self) -> None:
         """Stops accepting. Idempotent."""

@@ -129,6 +129,10 @@ class Gate:
         """Accepts no more: another gate does, at the same listener."""
         self._acceptor.stop()
 
+    def close(self) -> None:
+        """Accepts no more: the socket is about to be given back, and what waits in its queue is served first."""
+        self._acceptor.finish()
+
     def join(self, deadline: float) -> None:
         """Waits for the connections until `deadline` (monotonic seconds), then kills what is left."""
         while self.greenlets and (seconds := deadline - monotonic()) > 0:

@@ -156,7 +156,7 @@ class Listening(Component):
         """Closes the gates, gives the addresses back, waits for the connections until `deadline`, cuts the rest."""
         gates, self._open = getattr(self, "_open", []), []
         for gate in gates:
-            gate.retire()
+            gate.close()
             gate.listener.release()  # before the drain: clients must be refused, not queued for nobody
         for gate in gates:
             gate.join(deadline)  # its connections count until they have ended

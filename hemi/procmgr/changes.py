@@ -310,12 +310,13 @@ def leave(leader: Leader, graceful: bool) -> Steps:
     if graceful:
         yield from _delay(leader)
     reason = "the instance ends"
+    # Before the workers: who closes a socket last must have emptied its queue.
+    leader.listening.close(unlink=not leader.handed_over)
     for child in list(crew.children):
         if graceful:
             crew.drain(child, reason)
         else:
             crew.stop(child, reason)
-    leader.listening.close(unlink=not leader.handed_over)
     yield until(lambda: not crew.alive(), crew.settings.drain_timeout + 5.0)
     for child in crew.alive():
         crew.kill(child, "it did not end")

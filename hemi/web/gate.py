@@ -194,6 +194,8 @@ class Gate:
 
     def close(self) -> None:
         """Accepts no more; connections end with their current or next response, idle ones soon. Idempotent."""
+        if self.successor is None:
+            self._acceptor.finish()
         self._acceptor.stop()
         if self.successor is None:
             self.closing = True

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import time
+from _socket import socket as RawSocket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -400,3 +402,19 @@ def _size_of(where: str, request: bytes) -> int:
         client.send(request)
         client._more()
         return len(client.buffer)
+
+
+def test_what_waits_in_the_queue_is_answered_at_the_end() -> None:
+    """Connections that only the kernel has accepted yet: to close the socket would reset them."""
+    with serve(hello) as site:
+        host, port = site.server.addresses[0].split(":")
+        clients = [RawSocket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(40)]
+        for client in clients:  # nothing of this lets the hub run
+            client.connect((host, int(port)))
+            client.send(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        site.stage.stop(time.monotonic() + 10)
+        for client in clients:
+            answer = client.recv(4096)
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert b"connection: close" in answer.lower()
+            client.close()

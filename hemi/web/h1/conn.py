@@ -154,7 +154,7 @@ class Server1Conn:
         """Serves requests until one side ends the connection."""
         queue = self._queue
         channel = self.channel
-        patience = self.server.head_timeout
+        patience = self.server.head_timeout if not self.gate.closing else FAREWELL
         while True:
             while not queue:
                 if self._failure is not None:
