@@ -35,8 +35,10 @@ import hemi.builtin.routers.udpx_router
 import hemi.builtin.servers.echo_server
 import hemi.builtin.servers.socks_server
 import hemi.builtin.servers.tunnel_server
+import hemi.builtin.socklets.chat
 import hemi.builtin.socklets.echo
 import hemi.builtin.socklets.hello
+import hemi.builtin.socklets.ws_proxy
 import hemi.web.rule
 import hemi.web.server
 import hemi.web.webapp  # noqa: F401
