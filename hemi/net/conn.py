@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 
 from hemi.net.pace import Pace
-from hemi.net.relay import Relay
+from hemi.net.relay import Filter, Relay
 from hemi.peers import UDS_HOST, peer_named, plain_host
 from hemi.proxy_protocol import Endpoint, Header
 from hemi.sockets import Channel, Cuttable, Peer
@@ -148,13 +148,20 @@ class TCPXConn:
         """Notes why nobody deals with the connection; it is closed when the dealet returns True."""
         self.status, self.reason = status, reason
 
-    def relay(self, node: Channel, first: bytes, idle_timeout: float, ends_at: float) -> None:
+    def relay(
+        self,
+        node: Channel,
+        first: bytes,
+        idle_timeout: float,
+        ends_at: float,
+        filters: tuple[Filter | None, Filter | None] = (None, None),
+    ) -> None:
         """Relays between the client and a node, `first` to the node to begin with, until both sides have ended or their
         time is over (seconds that nothing moves, monotonic seconds); notes what was moved, and why it ended."""
         paces: Any = ((), ())
         if self.paces:
             paces = tuple(tuple(filter(None, one)) for one in zip(*self.paces, strict=True))
-        relay = Relay(self.channel, node, idle_timeout, ends_at, paces)
+        relay = Relay(self.channel, node, idle_timeout, ends_at, paces, filters)
         self.watch(relay)
         try:
             relay.run(first)

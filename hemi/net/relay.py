@@ -9,7 +9,7 @@ Laws of this module:
   greenlet. What might wait (bulk, a peer that takes nothing now) gets a greenlet for as long as that lasts.
 - Bulk between plain sockets goes through a pipe by splice(2), without coming to this process. A pipe costs two
   descriptors and is there only while there is bulk.
-- A direction of TLS, and one that has to keep a pace, has a greenlet all the time.
+- A direction of TLS, and one that has to keep a pace or passes through a filter, has a greenlet all the time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,11 @@ from gevent import get_hub
 from hemi.net.pace import Pace
 from hemi.sockets import Channel, DeadlinePassed, close_now
 
-__all__ = ["DOWN", "UP", "Relay"]
+__all__ = ["DOWN", "UP", "Ended", "Filter", "Relay"]
+
+Filter = Callable[[bytes], bytes]
+"""Looks at all that passes in one direction: gets each piece as it comes, cut anywhere, and b"" at the end; returns
+what is passed on instead, which may be nothing, or the piece itself. It may wait, and may raise `Ended`."""
 
 PIECE = 65536
 """Bytes that are read at once; as many at once are a sign of bulk."""
@@ -55,6 +59,15 @@ _buffer = memoryview(bytearray(PIECE))
 """What the hub reads into: it passes on one message at a time."""
 
 
+class Ended(Exception):
+    """Raised by a filter: the relay is over, and nothing more of this direction is passed on. The client still gets the
+    `farewell`; log lines say the `reason`."""
+
+    def __init__(self, reason: str, farewell: bytes = b"") -> None:
+        super().__init__(reason)
+        self.farewell = farewell
+
+
 class _SendFailed(Exception):
     """Not the source of a direction has failed, but its target."""
 
@@ -67,13 +80,15 @@ class Relay:
     """Relays between a client and a node until both have ended.
 
     `idle_timeout` is for how many seconds nothing may move either way, `ends_at` (monotonic seconds) when the relay
-    ends whatever happens; `paces` are what the directions UP and DOWN have to keep. `deadline` and `cut` are for a
-    `Sweeper`.
+    ends whatever happens. `paces` are what the directions UP and DOWN have to keep, `filters` what they pass through.
+    `deadline` and `cut` are for a `Sweeper`.
     """
 
     __slots__ = (
         "_bug",
         "_ended",
+        "_farewell",
+        "_filters",
         "_helpers",
         "_main",
         "_paces",
@@ -98,6 +113,7 @@ class Relay:
         idle_timeout: float = math.inf,
         ends_at: float = math.inf,
         paces: tuple[tuple[Pace, ...], tuple[Pace, ...]] = ((), ()),
+        filters: tuple[Filter | None, Filter | None] = (None, None),
     ) -> None:
         self.client = client
         self.node = node
@@ -111,6 +127,8 @@ class Relay:
         """Both sides are reset at the end."""
         self.zero_copy = client.tls is None and node.tls is None and hasattr(os, "splice")
         self._paces = paces
+        self._filters = filters
+        self._farewell = b""
         self._ended = 0  # how many directions have
         self._bug: Exception | None = None
         self._main: Any = None  # the greenlet of `run`, while it waits
@@ -143,7 +161,7 @@ class Relay:
 
     def _begin(self, way: int, first: bytes) -> None:
         plain = self.client.tls is None and self.node.tls is None
-        if not plain or self._paces[way]:
+        if not plain or self._paces[way] or self._filters[way] is not None:
             self._help(self._carry, way, first)
         elif first:
             self._help(self._unblock, way, first)
@@ -155,6 +173,9 @@ class Relay:
         self.node.stop_reading()
         if self._helpers:
             gevent.killall(list(self._helpers))
+        if self._farewell:
+            with suppress(OSError):
+                self.client.send(self._farewell)
         for channel in (self.client, self.node):
             if self.broken:
                 channel.reset()
@@ -192,6 +213,9 @@ class Relay:
             self.fail(target, failed.error)
         except OSError as error:
             self.fail(source, error)
+        except Ended as end:
+            self.reason, self._farewell, self._ended = str(end), end.farewell, 2
+            self._wake()
         except Exception as error:  # it must not leave the other direction waiting for ever
             self._bug, self.broken = error, True
             self._wake()
@@ -221,9 +245,19 @@ class Relay:
             self._send(target, way, data)
         while not self._copy(source, target, way) and not self._splice(source, target, way):
             pass
+        filter_ = self._filters[way]
+        if filter_ is not None and (data := filter_(b"")):
+            self._send_on(target, way, data)
         self.finish(way)
 
     def _send(self, target: Channel, way: int, data: bytes) -> None:
+        filter_ = self._filters[way]
+        if filter_ is not None:
+            data = filter_(data)
+        if data:
+            self._send_on(target, way, data)
+
+    def _send_on(self, target: Channel, way: int, data: bytes) -> None:
         if self._paces[way]:
             self._keep_pace(way, len(data))
         try:
@@ -254,7 +288,7 @@ class Relay:
         while data:
             send(target, way, data)
             size = len(data)
-            if size == PIECE and self.zero_copy:
+            if size == PIECE and self.zero_copy and self._filters[way] is None:
                 return False
             if moved[way] >= fair:
                 gevent.sleep(0)

@@ -13,6 +13,7 @@ from hemi.net.conn import TCPXConn
 from hemi.net.dealet import Dealet
 from hemi.net.pace import Pace
 from hemi.net.proxied import Version, make_header
+from hemi.net.relay import Filter
 from hemi.upstream.errors import DialFailed, NoNodeAvailable, UpstreamError
 from hemi.upstream.lease import Lease
 from hemi.values import Duration, Ref, Size
@@ -96,7 +97,13 @@ class TCPXProxy(Dealet, sign="tcpx_proxy"):
                 return
         if self.upload_rate or self.download_rate:
             conn.paces.append((self._pace(self.upload_rate), self._pace(self.download_rate)))
-        conn.relay(node, first, self.idle_timeout, monotonic() + self.lifetime if self.lifetime else math.inf)
+        ends_at = monotonic() + self.lifetime if self.lifetime else math.inf
+        conn.relay(node, first, self.idle_timeout, ends_at, self.filters(conn))
+
+    def filters(self, conn: TCPXConn) -> tuple[Filter | None, Filter | None]:
+        """What looks at the bytes of a connection, from the client and to it. The place for who knows the protocol: see
+        `hemi.net.relay.Filter`, and docs/developer/dealets.md."""
+        return None, None
 
     def _pace(self, rate: int | None) -> Pace | None:
         return Pace.alone(rate, self.rate_burst or 0) if rate else None

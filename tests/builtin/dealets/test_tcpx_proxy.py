@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import ssl
+import sys
+import textwrap
 from collections.abc import Callable, Iterator
+from copy import copy
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -13,11 +17,13 @@ from typing import Any
 import gevent
 import pytest
 
+from hemi import component
 from hemi.proxy_protocol import Header, parse
 from hemi.source import Dirs
 from tests.net.conftest import net  # noqa: F401  a fixture
 from tests.net.kit import Net, echoed, problems, receive, rest, until, untrusting
 from tests.net.test_listening import closed
+from tests.running import TOP_DIR
 from tests.tlskit import Authority
 from tests.upstream.kit import Peer, closed_port
 
@@ -314,3 +320,46 @@ def test_half_close_by_the_client_through_tls(net: Start, tmp_path: Path) -> Non
             client.unwrap()  # the close_notify is written
         assert drive(lambda: client.read(100)) == b"you said that"
     peer.stop()
+
+
+# Dealets that know what passes: the example of docs/developer/dealets.md, which is run here
+
+GUIDE = TOP_DIR / "docs" / "developer" / "dealets.md"
+
+
+def example() -> str:
+    """The code of the second example of the guide."""
+    return re.findall(
+        r"\n\n((?:    .*\n|\n)+)", GUIDE.read_text().partition("## Dealets that know the protocol")[2]
+    )[0]
+
+
+@pytest.fixture
+def guarded(net: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Net]:  # noqa: F811
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "guide_example.py").write_text(textwrap.dedent(example()))
+    peer = Peer()
+    for name in ("_registry", "_classes"):  # what it defines is forgotten afterwards
+        monkeypatch.setattr(
+            component, name, {key: copy(each) for key, each in getattr(component, name).items()}
+        )
+    yield net("extensions: [guide_example]\n" + proxy([peer.address]).replace("tcpx_proxy", "line_guard"))
+    sys.modules.pop("guide_example")
+    peer.stop()
+
+
+def test_a_dealet_that_parses_what_passes(guarded: Net) -> None:
+    """Commands are found however they are cut; what is forbidden does not reach the node, and the client is told."""
+    found = guarded.records("front")
+    with guarded.connect("front") as sock:
+        for piece, answer in ((b"HEL", b""), (b"LO\r\nNO", b"HELLO\r\n"), (b"OP\r\nDE", b"NOOP\r\n")):
+            sock.sendall(piece)
+            assert receive(sock, len(answer)) == answer
+        sock.sendall(b"L everything\r\nQUIT\r\n")
+        assert rest(sock) == b"-DEL is forbidden\r\n"
+    until(lambda: found)
+    assert found[0][:2] == (200, "DEL is forbidden") and found[0][3:] == (13, 13)
+    with guarded.connect("front") as sock:
+        sock.sendall(b"whole\r\nand a line that does not end")
+        sock.shutdown(socket.SHUT_WR)
+        assert rest(sock) == b"whole\r\nand a line that does not end"
