@@ -6,10 +6,12 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.dnsserver import DNSServer
 from tests.net.conftest import net  # noqa: F401  a fixture
 from tests.net.kit import Net, echoed, until, untrusting
 from tests.net.test_listening import closed
-from tests.running import TOP_DIR
+from tests.net.udpkit import Client, Node, closed_port
+from tests.running import TOP_DIR, require_program, run
 from tests.upstream.kit import Peer
 
 Start = Callable[[str], Net]
@@ -69,3 +71,38 @@ def test_echo(net: Start) -> None:  # noqa: F811
     one = net(example("echo.yaml", **{'":7007", "@gorox-echo"': '"127.0.0.1:0"'}))
     with one.connect("echo") as sock:
         assert echoed(sock) == b"hello"
+    with Client(one.owner("echo").addresses[1]) as client:
+        assert client.ask() == b"hello"
+
+
+def test_udpx_proxy(net: Start, tmp_path: Path) -> None:  # noqa: F811
+    dig = require_program("dig", "bind9-dnsutils")
+    dns = DNSServer()
+    dns.zone[("example.com.", "A")] = ["192.0.2.7"]
+    node = Node()
+    try:
+        text = example(
+            "udpx_proxy.yaml",
+            **{
+                '"127.0.0.1:5353"': '"127.0.0.1:0"',
+                '":4433"': '"127.0.0.1:0"',
+                "127.0.0.1:15353": f"127.0.0.1:{dns.address[1]}",
+                "127.0.0.1:15354": f"127.0.0.1:{closed_port()}",
+                "127.0.0.1:14433": node.address,
+            },
+        )
+        one = net(text.replace("target: stdout", f"target: {tmp_path}/udp.log"))
+        host, _, port = one.address("dns").rpartition(":")
+        done = run([dig, f"@{host}", "-p", port, "+short", "+tries=1", "+timeout=8", "example.com"])
+        assert done.stdout == "192.0.2.7\n", done
+        until(lambda: (".", "NS") in dns.asked)  # the check
+        with Client(one.address("quic")) as client:
+            assert client.ask(b"\xc3initial") == b"\xc3initial"
+        with Client(one.address("quic")) as client:
+            client.send(b"something else")
+            until(lambda: one.log.find("no case deals with it"))
+        one.served.close()
+        assert "status=200 in=1/" in (tmp_path / "udp.log").read_text()
+    finally:
+        dns.close()
+        node.stop()
