@@ -65,7 +65,7 @@ class RawClient:
         self, site: Site, begin: bool = True, pairs: Iterable[tuple[int, int]] = (), **more: Any
     ) -> None:
         self.sock = dial(site.address, **more)
-        self.encoder, self.decoder = Encoder(), Decoder()
+        self.encoder, self.decoder = Encoder(), Decoder(1 << 20)
         self.buffer = b""
         self.settings: dict[int, int] = {}
         if begin:

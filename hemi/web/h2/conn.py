@@ -534,15 +534,11 @@ class Server2Conn:
 
     # Windows of what comes in
 
-    def took(self, size: int) -> None:
-        """Opens the connection's window for what was read or dropped."""
-        grown = self.inflow.take(size)
-        if grown:
-            self.send_window(0, grown)
-
-    def starve(self) -> None:
-        """Opens the connection's window further, if it is what holds up a reader."""
-        grown = self.inflow.starve()
+    def took(self, size: int, now: float = 0.0) -> None:
+        """Opens the connection's window for what was read, or dropped (without `now`)."""
+        if not now:
+            self.inflow.starved = False
+        grown = self.inflow.take(size, now or self.inflow.since)
         if grown:
             self.send_window(0, grown)
 

@@ -54,7 +54,7 @@ class _Table(HeaderTable):
     @maxsize.setter
     def maxsize(self, newmax: int) -> None:
         self.generation += 1
-        HeaderTable.maxsize.fset(self, newmax)
+        HeaderTable.maxsize.fset(self, newmax)  # type: ignore[attr-defined]
 
 
 class BlockDecoder:

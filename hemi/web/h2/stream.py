@@ -132,20 +132,17 @@ class Server2Stream:
         conn, content = self.conn, self.content
         if conn is None:
             raise ClientGone("the exchange has ended")
-        conn.took(size)
+        now = monotonic()
+        conn.took(size, now)
         if content is not None and not content.complete and self.gone < 0:
-            grown = content.inflow.take(size)
+            grown = content.inflow.take(size, now)
             if grown:
                 conn.send_window(self.sid, grown)
 
     def starve(self) -> None:
-        """Opens the windows further for a reader that is faster than they are."""
-        conn, content = self.conn, self.content
-        if content is not None and not content.complete and self.gone < 0:
-            grown = content.inflow.starve()
-            if grown:
-                conn.send_window(self.sid, grown)
-            conn.starve()
+        """Notes that a reader waits: it is faster than the windows, or the client."""
+        if self.content is not None:
+            self.content.inflow.starved = self.conn.inflow.starved = True
 
     def send_continue(self) -> None:
         """Sends the 100 that the client waits for."""
