@@ -7,6 +7,7 @@ component first through its parts; `stop` goes the other way. Two stages overlap
 from __future__ import annotations
 
 import itertools
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +30,12 @@ if TYPE_CHECKING:
 _CORE = ("hemi.clock", "hemi.fcache", "hemi.resolv", "hemi.logger")
 
 _ids = itertools.count(1)
+
+LOOK = 0.1
+"""Seconds between two looks at whether what is being stopped has ended, or must end sooner than it was said."""
+
+GRACE = 1.0
+"""Seconds beyond the deadline that what it cuts has to end."""
 
 
 class Stage(Component, kind="stages", nested=True, sign="stage"):
@@ -86,6 +93,10 @@ class Stage(Component, kind="stages", nested=True, sign="stage"):
         self._named = {kind: {} for kind in STAGE_KINDS if kind != "fixtures"}
         self.members: dict[str, dict[str, Component]] = self._named
         self._begun: list[Component] = []
+        self._ending: list[Component] = []
+        """Those whose `stop` is going on."""
+        self.stop_by = math.inf
+        """Until when (monotonic seconds) the stage must have stopped: the earliest deadline of all `stop`s."""
         self.log = import_module("hemi.logger").ErrorLog()  # until the stage is configured
 
     @classmethod
@@ -130,8 +141,13 @@ class Stage(Component, kind="stages", nested=True, sign="stage"):
 
         Components of one kind stop at the same time: they share the deadline, and none takes new work while
         another drains. Routers stop with the servers, as both listen.
+        A second call waits for the first, and can bring its deadline nearer (see `time_left`).
         """
         begun, self._begun = self._begun, []
+        if begun:
+            self.stop_by = deadline
+        elif self._ending:
+            self._hurry(deadline)
         for _, members in itertools.groupby(reversed(begun), key=_turn_to_stop):
             chains = [list(chain) for _, chain in itertools.groupby(members, key=_top)]
             if len(chains) == 1 or "gevent" not in sys.modules:
@@ -139,6 +155,19 @@ class Stage(Component, kind="stages", nested=True, sign="stage"):
                     self._stop_chain(chain, deadline)
             else:
                 self._stop_together(chains, deadline)
+
+    def time_left(self, deadline: float) -> float:
+        """The seconds until a deadline that `stop` was given, or until a nearer one that it was given since."""
+        return min(deadline, self.stop_by) - time.monotonic()
+
+    def _hurry(self, deadline: float) -> None:
+        from gevent import sleep
+
+        self.stop_by = min(self.stop_by, deadline)
+        for component in list(self._ending):
+            component.stop(deadline)
+        while self._ending and time.monotonic() < self.stop_by + GRACE:
+            sleep(LOOK)
 
     def _stop_together(self, chains: list[list[Component]], deadline: float) -> None:
         from gevent import joinall, spawn  # not at the top: loading a configuration must not load gevent
@@ -148,10 +177,13 @@ class Stage(Component, kind="stages", nested=True, sign="stage"):
     def _stop_chain(self, chain: list[Component], deadline: float) -> None:
         """Stops a component of the top level, then what is inside of it."""
         for component in chain:
+            self._ending.append(component)
             try:
-                component.stop(deadline)
+                component.stop(min(deadline, self.stop_by))
             except Exception as error:
                 self.log.error("stage", f"{component.label} cannot be stopped", error)
+            finally:
+                self._ending.remove(component)
 
     def _walk(self) -> Iterator[Component]:
         for part in self.parts():
@@ -230,4 +262,4 @@ def _declared(name: str, kind: Any, doc: str) -> Prop:
     return declared
 
 
-__all__ = ["Stage"]
+__all__ = ["LOOK", "Stage"]

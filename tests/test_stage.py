@@ -7,6 +7,7 @@ import time
 import weakref
 from collections.abc import Iterator
 
+import gevent
 import pytest
 
 from hemi.errors import BugError, EnvError, UsageError
@@ -180,3 +181,25 @@ def test_a_dropped_stage_is_gone() -> None:
     del stage
     gc.collect()
     assert [one() for one in gone] == [None, None, None]
+
+
+def test_a_second_stop_waits_for_the_first_and_can_hurry_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[float] = []
+
+    def stop(self: samples.Server, deadline: float) -> None:
+        calls.append(deadline)
+        if len(calls) == 1:
+            samples.wait_for(lambda: self.stage.time_left(deadline) <= 0)
+
+    monkeypatch.setattr(samples.Server, "stop", stop)
+    stage = load(TEXT.replace('  t: {type: tcpx_server, address: ":0"}\n', ""))
+    stage.prepare()
+    now = time.monotonic()
+    first = gevent.spawn(stage.stop, now + 60)
+    gevent.sleep(0)
+    stage.stop(now + 0.2)
+    assert first.join(5) is None
+    assert first.ready()
+    assert calls == [now + 60, now + 0.2], "what is being stopped is told as well"
+    assert 0.2 <= time.monotonic() - now < 10
+    assert len(of("stop")) == len(FORWARDS) - 2, "nothing but that is stopped twice"

@@ -14,6 +14,7 @@ from hemi.net.conn import TCPXConn
 from hemi.peers import peer_of, read_header
 from hemi.proxy_protocol import ProxyProtocolError
 from hemi.sockets import Acceptor, Channel, Cuttable, Listener, Sweeper, is_broken
+from hemi.stage import LOOK
 from hemi.tlschannel import HandshakeFailed, TLSChannel
 
 if TYPE_CHECKING:
@@ -135,9 +136,10 @@ class Gate:
 
     def join(self, deadline: float) -> None:
         """Waits for the connections until `deadline` (monotonic seconds), then kills what is left."""
-        while self.greenlets and (seconds := deadline - monotonic()) > 0:
+        stage = self.owner.stage
+        while self.greenlets and (seconds := stage.time_left(deadline)) > 0:
             self._left.clear()
-            self._left.wait(seconds)
+            self._left.wait(min(seconds, LOOK))
         left = list(self.greenlets)
         if left:
             self._warn(f"{len(left)} connections on {self.listener.bound} are cut at the end of the drain")

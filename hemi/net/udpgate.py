@@ -240,7 +240,7 @@ class UDPXGate:
             if self.listener.reader is None:
                 for conn in [conn for conn in self.conns if not conn.asking]:
                     conn.end("stopped")
-            seconds = deadline - monotonic()
+            seconds = self.owner.stage.time_left(deadline)
             if seconds <= 0 or not self.conns:
                 break
             self._left.clear()

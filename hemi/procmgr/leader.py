@@ -161,7 +161,7 @@ class Leader:
             self.starter.report(0)
         self._close_unclaimed()
         self.stock.open = not self.options.no_spare
-        self.stock.refill()
+        self.stock.refill(0.0)  # the first crash may come soon
         if self.warning:
             self.log.warning(self.warning)
 

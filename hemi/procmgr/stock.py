@@ -42,11 +42,11 @@ class Stock:
     def __repr__(self) -> str:
         return f"<Stock {self.pid or 'empty'}>"
 
-    def refill(self) -> None:
-        """Sees to it that there is one soon. Idempotent."""
+    def refill(self, delay: float = DELAY) -> None:
+        """Sees to it that there is one soon, after so many seconds. Idempotent."""
         if self.open and not self.pid and not self._ordered:
             self._ordered = True
-            self.loop.after(DELAY, self._make)
+            self.loop.after(delay, self._make)
 
     def _make(self) -> None:
         self._ordered = False

@@ -14,6 +14,7 @@ from gevent.event import Event
 from hemi.peers import peer_named, peer_of, read_header
 from hemi.proxy_protocol import ProxyProtocolError
 from hemi.sockets import Acceptor, Channel, Cuttable, Listener, Sweeper, is_broken
+from hemi.stage import LOOK
 from hemi.tlschannel import PLAIN_HTTP_ANSWER, HandshakeFailed, TLSChannel
 from hemi.web.h1.conn import Server1Conn
 from hemi.web.h2.conn import Server2Conn
@@ -173,6 +174,7 @@ class Gate:
         if conn.greenlet in self.greenlets:
             heir.greenlets[conn.greenlet] = self.greenlets.pop(conn.greenlet)
             self._left.set()
+        conn.until += heir.server.keepalive_age - conn.server.keepalive_age
         conn.gate, conn.server = heir, heir.server
         heir.set_pace(conn.channel)
         conn.trusted = bool(heir.server.trusted) and conn.peer.host in heir.server.trusted
@@ -204,9 +206,10 @@ class Gate:
 
     def join(self, deadline: float) -> None:
         """Waits for the connections until `deadline` (monotonic seconds), then kills what is left."""
-        while self.greenlets and (seconds := deadline - monotonic()) > 0:
+        stage = self.server.stage
+        while self.greenlets and (seconds := stage.time_left(deadline)) > 0:
             self._left.clear()
-            self._left.wait(seconds)
+            self._left.wait(min(seconds, LOOK))
         left = list(self.greenlets)
         if left:
             self._log(f"{len(left)} connections on {self.listener.bound} are cut at the end of the drain")
