@@ -15,7 +15,7 @@ import tempfile
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from toolkit.benchmarks import memory, proxies, relays, wrk
+from toolkit.benchmarks import datagrams, memory, proxies, relays, websockets, wrk
 from toolkit.benchmarks.servers import PEERS, BenchError, Server, find_program, make_files, running
 from toolkit.benchmarks.works import WORKS, Work
 
@@ -23,7 +23,8 @@ MEMORY_WORKS = {"idle": memory.measure_idle, "slope": memory.measure_slope}
 SUITES = {
     "web": [*WORKS, *MEMORY_WORKS],
     "proxy": [*proxies.WORKS],
-    "net": [*relays.WORKS, "idlerelays"],
+    "net": [*relays.WORKS, "idlerelays", *datagrams.WORKS],
+    "websocket": [*websockets.WORKS, "wsidle"],
 }
 
 
@@ -44,6 +45,21 @@ def main(arguments: list[str]) -> int:
                     work = relays.WORKS[name]
                     print(
                         relays.measure(work, Path(folder), options.rounds, options.seconds, cores, without),
+                        flush=True,
+                    )
+                elif name in websockets.WORKS:
+                    print(
+                        websockets.measure(
+                            name, Path(folder), options.rounds, options.seconds, cores, without
+                        ),
+                        flush=True,
+                    )
+                elif name == "wsidle":
+                    print(websockets.measure_idle(Path(folder), cores, without), flush=True)
+                elif name in datagrams.WORKS:
+                    one = datagrams.WORKS[name]
+                    print(
+                        datagrams.measure(one, Path(folder), options.rounds, options.seconds, cores, without),
                         flush=True,
                     )
                 elif name == "idlerelays":

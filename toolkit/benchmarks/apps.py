@@ -25,6 +25,19 @@ async def hello_asgi(
     await send({"type": "http.response.body", "body": HELLO})
 
 
+async def echo_asgi(
+    scope: dict[str, Any],
+    receive: Callable[[], Awaitable[dict[str, Any]]],
+    send: Callable[[dict[str, Any]], Awaitable[None]],
+) -> None:
+    """An ASGI app that echoes the messages of WebSockets."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        kind = "text" if message.get("text") is not None else "bytes"
+        await send({"type": "websocket.send", kind: message[kind]})
+
+
 def make_flask() -> Any:
     """Makes a Flask app."""
     from flask import Flask, Response
