@@ -6,13 +6,28 @@ What such a header looks like is in `hemi.proxy_protocol`; whom to believe is fo
 from __future__ import annotations
 
 import ipaddress
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from hemi import proxy_protocol
-from hemi.proxy_protocol import Header
+from hemi.proxy_protocol import TLV, Endpoint, Header, TLSDetails
 from hemi.sockets import Channel, Peer
 
-__all__ = ["UDS_HOST", "client_of", "peer_named", "peer_of", "plain_host", "read_header"]
+if TYPE_CHECKING:
+    from hemi.tls import TLSInfo
+
+__all__ = [
+    "UDS_HOST",
+    "Version",
+    "client_of",
+    "make_header",
+    "peer_named",
+    "peer_of",
+    "plain_host",
+    "read_header",
+]
+
+Version = Literal["v1", "v2"]
+"""Of PROXY headers."""
 
 UDS_HOST = "unix:"
 """What the address of a client of a Unix domain socket reads as."""
@@ -54,6 +69,29 @@ def peer_named(header: Header, peer: Peer) -> Peer:
     if header.transport in ("unix", "unixgram"):
         return Peer(UDS_HOST, 0)
     return Peer(plain_host(header.src_host), header.src_port)
+
+
+def make_header(
+    version: Version,
+    src: Endpoint | None,
+    dst: Endpoint | None,
+    server_name: str = "",
+    info: TLSInfo | None = None,
+) -> bytes:
+    """The header that tells a node who its client is; of version 2 it also tells what is known of TLS. Without the two
+    ends it says that nobody is meant."""
+    if version == "v1":
+        return proxy_protocol.build_v1(src, dst)
+    tlvs: list[tuple[int, bytes]] = []
+    if server_name:
+        tlvs.append((TLV.AUTHORITY, server_name.encode("utf-8", "replace")))
+    if info is not None:
+        if info.alpn:
+            tlvs.append((TLV.ALPN, info.alpn.encode("latin-1", "replace")))
+        name = info.client_subject if info.verified else ""
+        details = TLSDetails(True, info.verified, info.verified, info.version, info.cipher, name)
+        tlvs.append(proxy_protocol.ssl_tlv(details))
+    return proxy_protocol.build_v2(src, dst, tlvs=tlvs)
 
 
 def client_of(host: str) -> str:

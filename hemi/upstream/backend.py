@@ -149,6 +149,9 @@ class Backend(Component, kind="backends"):
     lease: Callable[..., Lease]
     """lease(subject=None, deadline=inf, tag="") begins the use of the backend for one exchange."""
 
+    check_prefix = b""
+    """What checks send before all else."""
+
     roster: Roster
     finder: Finder
 
@@ -332,8 +335,13 @@ class Backend(Component, kind="backends"):
         """A new connection to a node, of `conn_class`. Raises DialFailed."""
         return self.conn_class(node, self.open_channel(node, deadline), monotonic())
 
-    def open_channel(self, node: Node, deadline: float) -> Dialed:
-        """A new channel to a node, which `Conn.close` closes and forgets. Raises DialFailed."""
+    def open_for(self, subject: Any, node: Node, deadline: float) -> Any:
+        """A new connection to a node, for this request. Raises DialFailed."""
+        return self.open_conn(node, deadline)
+
+    def open_channel(self, node: Node, deadline: float, prefix: bytes = b"") -> Dialed:
+        """A new channel to a node, which `Conn.close` closes and forgets; `prefix` goes before all else, TLS included.
+        Raises DialFailed."""
         now = monotonic()
         try:
             channel = dial(
@@ -343,10 +351,14 @@ class Backend(Component, kind="backends"):
                 write_timeout=self.write_timeout,
                 tls=self._context,
                 server_name=node.tls_server_name or "",
+                prefix=prefix,
+                before=node.last_channel,
             )
         except DialFailed as error:
             error.backend = self.name
             raise
+        if self._context is not None:
+            node.last_channel = channel
         if self.stopped:
             channel.close()
             raise DialFailed("the stage stops", backend=self.name, node=node.key, phase="connect")

@@ -81,6 +81,7 @@ class Check(Component, kind="checks", nested=True):
                 timeout=self.timeout,
                 tls=backend.check_context(self.protocols(backend)) if encrypted else None,
                 server_name=node.tls_server_name or "",
+                prefix=backend.check_prefix,
             )
             with _within(channel, deadline):
                 return self.talk(node, channel)

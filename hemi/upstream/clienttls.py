@@ -99,11 +99,13 @@ def events_of(sock: RawSocket) -> Callable[[int], list[Any]]:
 
 
 class ServerInfo:
-    """What a handshake with a server agreed on: `version` is "TLSv1.3", `alpn` "" when none was chosen."""
+    """What a handshake with a server agreed on: `version` is "TLSv1.3", `alpn` "" when none was chosen. `resumed` says
+    that it went on with the session of a connection before."""
 
-    __slots__ = ("alpn", "cipher", "server_name", "version")
+    __slots__ = ("alpn", "cipher", "resumed", "server_name", "version")
 
-    def __init__(self, server_name: str, version: str, cipher: str, alpn: str) -> None:
+    def __init__(self, server_name: str, version: str, cipher: str, alpn: str, resumed: bool = False) -> None:
+        self.resumed = resumed
         self.server_name = server_name
         self.version = version
         self.cipher = cipher
@@ -118,16 +120,22 @@ class ServerInfo:
 class DialedTLSChannel(TLSChannel):
     """A TLS channel of which this side is the client. Call `connect_tls` first."""
 
-    __slots__ = ("_events",)
+    __slots__ = ("_events", "_kept")
 
     def __init__(self, sock: RawSocket, write_timeout: float = 60.0) -> None:
         TLSChannel.__init__(self, sock, write_timeout)
         self._events = events_of(sock)
+        self._kept: Any = None
 
-    def connect_tls(self, context: ssl.SSLContext, server_name: str) -> ServerInfo:
-        """Does the handshake; the caller limits its time. Raises HandshakeFailed."""
+    def connect_tls(self, context: ssl.SSLContext, server_name: str, before: Any = None) -> ServerInfo:
+        """Does the handshake; the caller limits its time. `before` is a channel to the same server, with the same
+        context: its session is resumed if the server likes. Raises HandshakeFailed."""
         session: Any = context._wrap_bio(  # type: ignore[attr-defined]
-            self._incoming, self._outgoing, server_side=False, server_hostname=server_name or None
+            self._incoming,
+            self._outgoing,
+            server_side=False,
+            server_hostname=server_name or None,
+            session=before.session if before is not None else None,
         )
         try:
             self._greet(session)
@@ -138,8 +146,20 @@ class DialedTLSChannel(TLSChannel):
         self._ssl = session
         self._encrypt = session.write
         alpn = session.selected_alpn_protocol() or ""
-        info = self.tls = ServerInfo(server_name, session.version(), session.cipher()[0], alpn)
+        resumed = bool(session.session_reused)
+        info = self.tls = ServerInfo(server_name, session.version(), session.cipher()[0], alpn, resumed)
         return info
+
+    @property
+    def session(self) -> Any:
+        """The session as far as it has come: in TLS 1.3 the server sends it behind the handshake. None without one."""
+        session = self._ssl.session if self._ssl is not None else None
+        return session if session is not None and session.has_ticket else self._kept
+
+    def close(self) -> None:
+        """Closes the connection; the session stays."""
+        self._kept = self.session
+        TLSChannel.close(self)
 
     def _greet(self, session: Any) -> None:
         while True:

@@ -105,24 +105,30 @@ def dial(
     tls: ssl.SSLContext | None = None,
     server_name: str = "",
     permit: Callable[[str], bool] | None = None,
+    prefix: bytes = b"",
+    before: Dialed | None = None,
 ) -> Dialed:
     """Connects, and does the TLS handshake when there is a context; all within `timeout` seconds.
 
     `resolv` finds the addresses of names: a stage's `resolv`, or a `Resolver`. `server_name` is what the server's
     certificate must have, the address's host when it is "". `permit` may refuse an address that a name has, and
-    what it saw is what is dialled (against server-side request forgery). Raises DialFailed, and OSError never.
+    what it saw is what is dialled (against server-side request forgery). `prefix` is sent first of all, and as it is: a
+    PROXY header. `before` is a connection to the same server with the same context, whose TLS session goes on, if
+    the server likes. Raises DialFailed, and OSError never.
 
     Afterwards, the deadlines of the channel hold when a `Sweeper` looks after it: a backend's does after its own.
     """
     deadline = monotonic() + timeout
     targets = _targets(address, resolv, timeout, permit)
     sock = _connect_any(address, targets, deadline)
+    if prefix:
+        _send_first(address, sock, prefix)
     if tls is None:
         return DialedChannel(sock, write_timeout)
     channel = DialedTLSChannel(sock, write_timeout)
     try:
         with gevent.Timeout(max(deadline - monotonic(), LEAST_SHARE), False):  # type: ignore[arg-type]
-            channel.connect_tls(tls, server_name or address.host)
+            channel.connect_tls(tls, server_name or address.host, before)
             return channel
         _fail(address, "tls", "no answer in time", timed_out=True)
     except HandshakeFailed as error:
@@ -131,6 +137,18 @@ def dial(
     except BaseException:
         channel.close()
         raise
+
+
+def _send_first(address: Addr, sock: RawSocket, prefix: bytes) -> None:
+    """Sends what goes before all else: little, so that a new connection takes it at once."""
+    try:
+        if sock.send(prefix) == len(prefix):
+            return
+        reason = "it does not take the PROXY header"
+    except OSError as error:
+        reason = reason_of(error)
+    sock.close()
+    _fail(address, "connect", reason)
 
 
 def dial_datagrams(

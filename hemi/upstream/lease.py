@@ -197,7 +197,7 @@ class Lease:
 
     def _dial(self, node: Node) -> Any:
         try:
-            conn = self.backend.open_conn(node, self.deadline)
+            conn = self.backend.open_for(self.subject, node, self.deadline)
         except DialFailed as failure:
             now = monotonic()
             hurried = failure.timed_out and now >= self.deadline

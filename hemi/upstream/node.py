@@ -17,6 +17,7 @@ from hemi.values import Addr, Address
 
 if TYPE_CHECKING:
     from hemi.upstream.backend import Backend
+    from hemi.upstream.dial import Dialed
     from hemi.upstream.discovery import Found
     from hemi.upstream.pool import Pool
 
@@ -69,6 +70,7 @@ class Node(Component, kind="nodes", nested=True, sign="node"):
         self.share = 1.0  # the weight that counts now
         self.turn = 0.0  # RoundRobin's
         self.in_flight = 0
+        self.last_channel: Dialed | None = None  # whose TLS session goes on
         self.conns = 0  # open connections, idle or not
         self.latency = 0.0  # seconds, average
         self.sampled = 0.0  # when latency was measured last

@@ -71,6 +71,30 @@ def test_tickets_that_nobody_has_read_are_no_garbage(authority: Authority, peer:
     channel.close()
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
+@pytest.mark.parametrize("closed", [False, True], ids=["open", "closed"])
+def test_sessions_go_on(
+    authority: Authority, peer: Callable[..., Peer], version: ssl.TLSVersion, closed: bool
+) -> None:
+    """With the connection before, whether it is still there or not; never with another context."""
+    server = server_context(authority, "node.test")
+    server.maximum_version = version
+    address = Addr("127.0.0.1", peer(context=server).port)
+    context = make_client_context(ClientPolicy(ca=authority.file))
+    first = dial(address, tls=context, server_name="node.test")
+    first.send(b"x")
+    assert first.recv(10) == b"x"  # tickets come before it in TLS 1.3
+    assert not first.tls.resumed
+    if closed:
+        first.close()
+    second = dial(address, tls=context, server_name="node.test", before=first)
+    assert second.tls.resumed
+    second.send(b"y")
+    assert second.recv(10) == b"y"
+    for channel in (first, second):
+        channel.close()
+
+
 def test_data_that_nobody_asked_for_is_garbage(authority: Authority, peer: Callable[..., Peer]) -> None:
     def talk(sock: Any) -> None:
         sock.sendall(b"garbage")

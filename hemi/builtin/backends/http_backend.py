@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hemi.component import prop
+from hemi.peers import Version, make_header
 from hemi.sockets import Sweeper
 from hemi.upstream.errors import DialFailed
 from hemi.upstream.pool import Pool
@@ -15,7 +17,7 @@ from hemi.upstream.sharedpool import SharedPool
 from hemi.values import Duration, Size
 from hemi.web.h1.backend import Backend1Conn, Backend1Stream
 from hemi.web.h2.backend import Backend2Conn, Terms
-from hemi.web.proxy.backend import WebBackend
+from hemi.web.proxy.backend import WebBackend, ends_of
 
 if TYPE_CHECKING:
     from hemi.upstream.clienttls import ClientPolicy
@@ -64,6 +66,13 @@ class HTTPBackend(WebBackend, sign="http_backend"):
         "10s", "How long the answer to that may take.", least="100ms", inherit=False
     )
 
+    send_proxy: Version | None = prop(
+        None,
+        "Tell nodes who the client is, by a PROXY header of this version before all else. A connection is one client's"
+        " then, and serves one exchange; checks say that nobody is meant.",
+        inherit=False,
+    )
+
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self.known_heads: dict[bytes, Head] = {}
@@ -73,6 +82,15 @@ class HTTPBackend(WebBackend, sign="http_backend"):
     def _policy(self) -> ClientPolicy:
         policy = super()._policy()
         return replace(policy, alpn=("h2", "http/1.1")) if self.version == "2" else policy
+
+    def check(self) -> Iterator[str | tuple[str, str]]:
+        """A shared connection has no one client."""
+        yield from super().check()
+        if self.send_proxy is not None and self.version == "2":
+            yield (
+                "send_proxy",
+                "must not stand beside version: 2, whose connections carry exchanges of several clients",
+            )
 
     def prepare(self) -> None:
         """Readies what is the same for all connections."""
@@ -87,6 +105,8 @@ class HTTPBackend(WebBackend, sign="http_backend"):
             known={},
         )
         super().prepare()
+        if self.send_proxy is not None:
+            self.check_prefix = make_header(self.send_proxy, None, None)
 
     def start(self) -> None:
         """Begins to look at deadlines."""
@@ -103,7 +123,19 @@ class HTTPBackend(WebBackend, sign="http_backend"):
 
     def make_pool(self) -> Pool:
         """The pool of a node."""
-        return SharedPool(self.limits, self.max_streams) if self.version == "2" else Pool(self.limits)
+        if self.version == "2":
+            return SharedPool(self.limits, self.max_streams)
+        return Pool(self.limits._replace(conn_uses=1) if self.send_proxy is not None else self.limits)
+
+    def open_for(self, subject: Any, node: Node, deadline: float) -> Any:
+        """A new connection to a node, which is told of the client. Raises DialFailed."""
+        if self.send_proxy is None:
+            return self.open_conn(node, deadline)
+        src, dst = ends_of(subject) if subject is not None else (None, None)
+        header = make_header(
+            self.send_proxy, src, dst, subject.hostname if src else "", subject.tls if src else None
+        )
+        return Backend1Conn(node, self.open_channel(node, deadline, header), monotonic())
 
     def open_conn(self, node: Node, deadline: float) -> Any:
         """A connection to a node, or a place on a shared one. Raises DialFailed."""

@@ -6,17 +6,19 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from hemi.component import prop
+from hemi.peers import UDS_HOST, plain_host
 from hemi.upstream.backend import Backend
 from hemi.upstream.pool import Conn
 from hemi.values import Size
 from hemi.web.variables import REQUEST_SCOPE
 
 if TYPE_CHECKING:
+    from hemi.proxy_protocol import Endpoint
     from hemi.upstream.dial import Dialed
     from hemi.upstream.node import Node
     from hemi.web.request import Request
 
-__all__ = ["Exchange", "WebBackend", "WebConn"]
+__all__ = ["Exchange", "WebBackend", "WebConn", "ends_of"]
 
 
 class Exchange(Protocol):
@@ -52,6 +54,17 @@ class WebConn(Conn):
             except OSError:
                 pass
         self.channel.cut(monotonic())
+
+
+def ends_of(req: Request) -> tuple[Endpoint | None, Endpoint | None]:
+    """The client of a request and where it has connected to; None for both when they have no addresses."""
+    try:
+        name = req.stream.conn.channel.sock.getsockname()
+    except (AttributeError, OSError):
+        return None, None
+    if req.src_host == UDS_HOST or not isinstance(name, tuple):
+        return None, None
+    return (req.src_host, req.src_port), (plain_host(name[0]), name[1])
 
 
 class WebBackend(Backend):
