@@ -1,5 +1,5 @@
-"""The proxy in front of a server of our own, over every wire between the two, with clients of both versions: what goes in
-comes out."""
+"""The proxy in front of a server of our own, over every wire between the two, with clients of both versions: what goes
+in comes out."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ REFILL = 2**30
 MAX_UNSENT = 262144
 """Bytes that wait for the socket before streams have to wait."""
 
-MAX_REPLIES = 1048576
+MAX_REPLIES = 524288
 """Bytes that wait for the socket before nothing is read any more: a node must take the answers to what it asks."""
 
 CREDIT = 1000
@@ -485,8 +485,13 @@ class Backend2Conn:
             try:
                 stream.take_head(event.headers, ended)
             except BadAnswer as error:
-                self._reset(stream.number, ErrorCodes.PROTOCOL_ERROR)
-                stream.fail(error)
+                self._refuse(stream, error)
+
+    def _refuse(self, stream: Backend2Stream, error: BadAnswer) -> None:
+        """A malformed response ends its stream, whatever follows."""
+        self._reset(stream.number, ErrorCodes.PROTOCOL_ERROR)
+        del self.streams[stream.number]
+        stream.fail(error)
 
     def _take_trailers(self, event: Any) -> None:
         stream = self.streams.get(event.stream_id)
@@ -494,8 +499,7 @@ class Backend2Conn:
             try:
                 stream.take_trailers(event.headers)
             except BadAnswer as error:
-                self._reset(stream.number, ErrorCodes.PROTOCOL_ERROR)
-                stream.fail(error)
+                self._refuse(stream, error)
 
     def _take_data(self, event: Any) -> None:
         size = event.flow_controlled_length
