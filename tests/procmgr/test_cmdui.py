@@ -1,4 +1,4 @@
-"""cmdui: who gets in, what is answered, and that nobody without the key can do any harm."""
+"""cmdui: what is answered, and where it listens. Who tries to get in without the key: tests/security/test_control.py."""
 
 from __future__ import annotations
 
@@ -11,16 +11,12 @@ from typing import Any
 
 import gevent
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from hemi.errors import EnvError
-from hemi.procmgr import cmdui as module
-from hemi.procmgr import keyfile
 from hemi.procmgr.client import Client, Refused
 from hemi.procmgr.loop import CommandError
-from hemi.procmgr.messages import HEAD, MAGIC, Decoder, encode
-from tests.procmgr.uikit import Leader, running
+from hemi.procmgr.messages import encode
+from tests.procmgr.uikit import Leader, dial, greet, running
 from tests.running import until
 
 
@@ -28,31 +24,6 @@ from tests.running import until
 def leader(tmp_path: Path) -> Iterator[Leader]:
     with running(tmp_path) as leader:
         yield leader
-
-
-def dial(leader: Leader) -> socket.socket:
-    host, _, port = leader.cmdui.address.rpartition(":")
-    return socket.create_connection((host, int(port)), timeout=5)
-
-
-def receive(sock: socket.socket) -> dict[str, Any] | None:
-    """The next message; None at the end."""
-    decoder = Decoder()
-    while data := sock.recv(65536):
-        messages = decoder.feed(data)
-        if messages:
-            return messages[0]
-    return None
-
-
-def greet(sock: socket.socket, key: str) -> dict[str, Any] | None:
-    """Proves as an operator does."""
-    mine = keyfile.nonce()
-    sock.sendall(encode({"hello": mine}))
-    challenge = receive(sock)
-    assert challenge is not None
-    sock.sendall(encode({"proof": keyfile.prove(key, "operator", mine, challenge["nonce"])}))
-    return receive(sock)
 
 
 # Operators
@@ -126,114 +97,6 @@ def test_an_operator_that_does_not_read_keeps_nobody(leader: Leader) -> None:
     with leader.connect() as client:
         assert client.call("echo") == {}
     sock.close()
-
-
-# Strangers
-
-
-def test_a_wrong_key_is_refused_and_told_once(leader: Leader) -> None:
-    for _ in range(3):
-        with dial(leader) as sock:
-            assert greet(sock, "0" * 64) == {"error": "wrong key", "details": []}
-            assert receive(sock) is None
-    assert leader.log.lines.count("cmdui: somebody with a wrong key was turned away") == 1
-
-
-def test_a_proof_is_good_for_one_connection(leader: Leader) -> None:
-    mine = keyfile.nonce()
-    with dial(leader) as first, dial(leader) as second:
-        first.sendall(encode({"hello": mine}))
-        challenge = receive(first)
-        second.sendall(encode({"hello": mine}))
-        assert receive(second) is not None
-        assert challenge is not None
-        proof = keyfile.prove(leader.cmdui.key, "operator", mine, challenge["nonce"])
-        second.sendall(encode({"proof": proof}))
-        assert receive(second) == {"error": "wrong key", "details": []}
-
-
-def test_the_leader_s_own_proof_opens_nothing(leader: Leader) -> None:
-    with dial(leader) as sock:
-        sock.sendall(encode({"hello": keyfile.nonce()}))
-        challenge = receive(sock)
-        assert challenge is not None
-        sock.sendall(encode({"proof": challenge["proof"]}))
-        assert receive(sock) == {"error": "wrong key", "details": []}
-
-
-def test_who_has_not_proved_cannot_call(leader: Leader) -> None:
-    with dial(leader) as sock:
-        sock.sendall(encode({"call": "release", "args": {}}))
-        answer = receive(sock)
-        assert answer is not None
-        assert "goroxctl" in answer["error"]
-    assert not leader.released
-
-
-def test_a_client_does_not_trust_a_leader_without_the_key(leader: Leader) -> None:
-    with pytest.raises(EnvError, match="does not know the key"):
-        Client.connect(leader.cmdui.address, "f" * 64)
-
-
-def test_large_greetings_are_cut(leader: Leader) -> None:
-    with dial(leader) as sock:
-        sock.sendall(HEAD.pack(MAGIC, 1 << 20))
-        assert receive(sock) is None
-
-
-def test_a_browser_is_turned_away_by_its_first_bytes(leader: Leader) -> None:
-    with dial(leader) as sock:
-        sock.sendall(b"POST / HTTP/1.1\r\nHost: 127.0.0.1:9527\r\n\r\n")
-        assert receive(sock) is None
-
-
-def test_silence_ends_and_a_flood_of_strangers_locks_nobody_out(
-    leader: Leader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "PATIENCE", 0.3)
-    crowd = [dial(leader) for _ in range(module.MOST_STRANGERS * 2)]
-    with leader.connect() as client:
-        assert client.call("echo") == {}
-    assert len(leader.cmdui.strangers) <= module.MOST_STRANGERS
-    assert until(lambda: not leader.cmdui.strangers, 5)
-    for sock in crowd:
-        sock.close()
-
-
-def test_the_number_of_operators_is_limited(leader: Leader, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_OPERATORS", 2)
-    with leader.connect(), leader.connect(), pytest.raises(Refused, match="2 operators already"):
-        leader.connect()
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
-    max_leaves=8,
-)
-WORDS = st.sampled_from(["hello", "proof", "call", "tell", "args", "answer", "progress"])
-MESSAGES = st.dictionaries(WORDS, JSON | st.sampled_from(["echo", "fail", "x" * 40]), max_size=4).map(encode)
-PIECES = MESSAGES | st.binary(max_size=60) | st.sampled_from([MAGIC, HEAD.pack(MAGIC, 2), b"[]", b"{}"])
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(pieces=st.lists(PIECES, max_size=6), proved=st.booleans())
-def test_nothing_that_is_sent_harms_the_leader(leader: Leader, pieces: list[bytes], proved: bool) -> None:
-    with dial(leader) as sock:
-        if proved:
-            welcome = greet(sock, leader.cmdui.key)
-            assert welcome is not None
-        try:
-            for piece in pieces:
-                sock.sendall(piece)
-            sock.shutdown(socket.SHUT_WR)
-            while sock.recv(65536):
-                pass
-        except OSError:
-            pass
-    with leader.connect() as client:
-        assert client.call("echo", {"a": 1}) == {"a": 1}
-    assert not leader.complaints
 
 
 # Where it listens

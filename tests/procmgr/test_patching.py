@@ -17,7 +17,8 @@ def test_blocking_calls_are_replaced_and_plugins_called(tmp_path: Path) -> None:
         "[gevent.plugins.monkey.did_patch_all]\nname = plugin:called.append\n"
     )
     code = (
-        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from importlib import metadata; look = metadata.entry_points;"
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r});"
+        "from importlib import metadata; look = metadata.entry_points;"
         "from hemi.procmgr.patching import patch; patch(); import gevent, plugin, time;"
         "print(time.sleep is gevent.sleep, len(plugin.called), metadata.entry_points is look)"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Any
 
 import gevent
 
-from hemi.procmgr import commands
+from hemi.procmgr import commands, keyfile
 from hemi.procmgr.client import Client
 from hemi.procmgr.cmdui import CmdUI
 from hemi.procmgr.commands import COMMANDS
 from hemi.procmgr.loop import CommandError, Loop, Steps, say, until
+from hemi.procmgr.messages import Decoder, encode
 from hemi.procmgr.options import Options
 
 
@@ -77,6 +79,31 @@ def _large(leader: Any, args: dict[str, Any]) -> dict[str, Any]:
 
 
 EXTRA = {"echo": _echo, "slow": _slow, "release": _release, "fail": _fail, "break": _break, "large": _large}
+
+
+def dial(leader: Leader) -> socket.socket:
+    host, _, port = leader.cmdui.address.rpartition(":")
+    return socket.create_connection((host, int(port)), timeout=5)
+
+
+def receive(sock: socket.socket) -> dict[str, Any] | None:
+    """The next message; None at the end."""
+    decoder = Decoder()
+    while data := sock.recv(65536):
+        messages = decoder.feed(data)
+        if messages:
+            return messages[0]
+    return None
+
+
+def greet(sock: socket.socket, key: str) -> dict[str, Any] | None:
+    """Proves as an operator does."""
+    mine = keyfile.nonce()
+    sock.sendall(encode({"hello": mine}))
+    challenge = receive(sock)
+    assert challenge is not None
+    sock.sendall(encode({"proof": keyfile.prove(key, "operator", mine, challenge["nonce"])}))
+    return receive(sock)
 
 
 @contextmanager
