@@ -350,6 +350,7 @@ class Server2Conn:
         if head is None or generation != self.decoder.table.generation:
             head = self._learn(sid, block)
         if self.farewell == LEFT:
+            self.note_id(sid)
             self._remember_reset(sid)
             return
         self._open(sid, head, bool(flags & END_STREAM))
