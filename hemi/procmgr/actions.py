@@ -50,7 +50,7 @@ ACTIONS: dict[str, Action] = {
     "workers": Action("N", "change the number of workers", "changes"),
     "reopen": Action("", "open the log files again", "changes"),
     "log": Action(
-        "[LEVEL]", "show or change the least level of the error log, until the next reload", "changes"
+        "[LEVEL]", "show or change the least level of the error log, until log_level changes", "changes"
     ),
     "node": Action("BACKEND NODE STATE", "up, down or draining: order a backend's node", "changes"),
     "recmd": Action("ADDR", "have the leader listen for goroxctl somewhere else", "changes"),

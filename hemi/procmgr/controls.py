@@ -110,11 +110,12 @@ def check(leader: Leader, args: dict[str, Any]) -> Steps:
 
 @command("log")
 def log(leader: Leader, args: dict[str, Any]) -> Steps:
-    """Shows or changes the least level of the error log."""
+    """Shows or changes the least level of the error log, in the workers that are there and those to come."""
     level = args.get("level")
     if level is not None and level not in LEVELS:
         raise CommandError(f"the level must be one of {', '.join(LEVELS)}, not {level!r}")
     if level is not None:
+        leader.crew.log_order = level
         leader.log.verbose = level == "debug"
         leader.log.info(f"log: the least level is {level}")
     return {"workers": (yield from _ask(leader, "log", args, 10.0))}

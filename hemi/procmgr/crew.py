@@ -92,6 +92,8 @@ class Crew:
         """Nothing is started again any more."""
         self.on_stranger: dict[int, Callable[[int], None]] = {}
         """Whom to tell the status of other processes of ours, by pid."""
+        self.log_order = ""
+        """The least level of the error log that operators have ordered, "" for none."""
         self.door = Door(loop, self._welcome, log.warning)
         self.restarts = 0
         self.stock = stock
@@ -235,6 +237,8 @@ class Crew:
             self.take_settings(message.get("settings") or {})
             child.thresholds = self.settings.thresholds()
             child.move("ready")
+            if self.log_order and child.conn is not None:
+                child.conn.order("log", {"level": self.log_order})
             self.log.info(f"worker {child.number} is ready (process {child.pid})")
         elif name == "checked":
             self.take_settings(message.get("settings") or {})
@@ -246,7 +250,9 @@ class Crew:
 
     def take_settings(self, given: dict[str, Any]) -> None:
         """Notes what the configuration says about processes."""
-        self.settings = self.settings.updated(given)
+        before, self.settings = self.settings, self.settings.updated(given)
+        if self.settings.log_level != before.log_level:
+            self.log_order = ""  # who writes another level into the configuration wants that one
 
     def release_unused(self) -> None:
         """Closes listening sockets that no stage names any more; only while no worker is on its way in."""

@@ -72,6 +72,7 @@ def log(worker: Worker, args: dict[str, Any], progress: Progress) -> dict[str, A
     level = args.get("level")
     stages = worker.stages()
     if level is not None:
+        worker.log_order = (cast("Level", level), stages[0].log_level if stages else "")
         for stage in stages:
             stage.log.level = cast("Level", level)
     return {"level": stages[0].log.level if stages else ""}

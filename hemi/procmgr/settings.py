@@ -31,6 +31,7 @@ class Settings:
     max_rss: int = 0
     max_requests: int = 0
     max_lifetime: float = 0.0
+    log_level: str = "info"
 
     def updated(self, given: dict[str, Any]) -> Settings:
         """These settings with what is given."""

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 import traceback
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gevent
 import gevent.socket
@@ -36,6 +36,9 @@ from hemi.procmgr.stages import StageKeeper
 from hemi.procmgr.watchdog import Watchdog
 from hemi.stage import Stage
 
+if TYPE_CHECKING:
+    from hemi.logger import Level
+
 __all__ = ["Worker"]
 
 ORPHAN_DRAIN = 1.0
@@ -54,6 +57,8 @@ class Worker:
         self.watchdog = Watchdog(self.lifeline, self.figures)
         self.started = time.time()
         self.meters = Meters()
+        self.log_order: tuple[Level, str] | None = None
+        """The least level of the error log that operators have ordered, and the configuration's at that time."""
         self._served_before = 0
         self._ended: AsyncResult[int] = AsyncResult()
         self._sending = RLock()
@@ -104,7 +109,13 @@ class Worker:
         return error.exit_code
 
     def note_stage(self, stage: Stage) -> None:
-        """Has the watchdog follow the configuration that serves now."""
+        """Has the watchdog and the log follow the configuration that serves now."""
+        if self.log_order is not None:
+            level, configured = self.log_order
+            if stage.log_level == configured:
+                stage.log.level = level
+            else:
+                self.log_order = None
         self.watchdog.set_limit(stage.hang_timeout)
         self.watchdog.log = lambda text: stage.log.error("watchdog", text)
 

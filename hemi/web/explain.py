@@ -13,6 +13,7 @@ from urllib.parse import SplitResult, quote, urlsplit
 
 from hemi.errors import UsageError
 from hemi.sockets import Peer
+from hemi.tls import TLSInfo
 from hemi.web.errors import HTTPError
 from hemi.web.h1.conn import Server1Conn
 from hemi.web.socklet import Socklet
@@ -97,12 +98,11 @@ def _parse(
             raise UsageError(f"{name!r} is no field")
         lines.append(f"{name}: {value}")
     head = "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")
-    channel: Any = SimpleNamespace(tls=None, sock=None)
+    agreed = _handshake(server, parts, fields)
+    channel: Any = SimpleNamespace(tls=agreed, sock=None)
     gate: Any = SimpleNamespace(server=server, closing=False, successor=None)
     conn = Server1Conn(gate, channel, Peer(source, 0))
     conn.trusted = bool(server.trusted) and source in server.trusted
-    if server.tls and server.forced_scheme is None:
-        conn.scheme = "https"
     conn.feed(head)
     if not conn._queue:
         failure = conn._failure
@@ -110,6 +110,18 @@ def _parse(
     stream = conn._queue[0]
     refusal = stream.refusal
     return stream.request, f"{refusal.status} {refusal.text}" if refusal is not None else ""
+
+
+def _handshake(server: HTTPXServer, parts: SplitResult, fields: list[tuple[str, str]]) -> TLSInfo | None:
+    """What a client of today that shows no certificate, and names the host that it asks for, agrees on."""
+    if not server.tls:
+        return None
+    host = next((value for name, value in fields if name.lower() == "host"), "") if not parts.hostname else ""
+    name = (parts.hostname or host.partition(":")[0] or "localhost").lower()
+    site = server.tls_sites.find(name)
+    if site is None:
+        raise UsageError(f"no certificate is for {name!r}, and tls_strict_sni refuses the handshake")
+    return TLSInfo(site, name, "TLSv1.3", "TLS_AES_256_GCM_SHA384", "http/1.1", False, None)
 
 
 def _why(webapp: Webapp, request: Request) -> str:
@@ -151,11 +163,12 @@ def _search(webapp: Webapp, request: Request) -> tuple[list[dict[str, Any]], str
             return told, problem
         if matches:
             request.rule = rule
+            if rule.socklets and not rule.handlets and not is_upgrade(request):
+                runs.append(f"{rule.socklets[0].label}: 426, as the request does not open a WebSocket")
+                return told, ", when it declines ".join(runs)
             runs += _runs(rule, request)
             if not rule.handlets and not rule.socklets:
                 break
-            if rule.socklets and not rule.handlets and not is_upgrade(request):
-                return told, f"{rule.socklets[0].label}: 426, as the request does not open a WebSocket"
     if not runs:
         return told, "no rule matches: 404"
     rule = webapp.chain[len(told) - 1][2]

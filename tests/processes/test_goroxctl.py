@@ -196,6 +196,25 @@ def test_log_changes_the_level_live(leader: Leader) -> None:
     assert "must be one of debug, info" in done.stderr
 
 
+def test_an_ordered_level_lasts_until_the_configuration_has_another(alone: Callable[..., Leader]) -> None:
+    leader = alone()
+    leader.wait_workers(1)
+
+    def levels() -> set[str]:
+        return {each["level"] for each in ask(leader.folder, "log")["workers"]}
+
+    ask(leader.folder, "log", "error")
+    ask(leader.folder, "reload")
+    assert levels() == {"error"}
+    ask(leader.folder, "rework")
+    assert until(lambda: levels() == {"error"}, 5)
+    leader.config.write_text(f"log_level: warning\n{CONFIG}")
+    ask(leader.folder, "reload")
+    assert levels() == {"warning"}
+    ask(leader.folder, "rework")
+    assert levels() == {"warning"}
+
+
 def test_a_bad_configuration_changes_nothing_and_every_problem_is_told(leader: Leader) -> None:
     leader.config.write_text(TRICKY.replace("handlets:", "handletz:").replace("address:", "adress:"))
     try:

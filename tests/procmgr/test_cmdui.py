@@ -1,4 +1,4 @@
-"""cmdui: what is answered, and where it listens. Who tries to get in without the key: tests/security/test_control.py."""
+"""cmdui: what is answered, and where it listens. Attacks: tests/security/test_control.py."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ def stage(count: int, in_flight: int = 0) -> Any:
     meter = m.new_meter()
     meter[2], meter[m.BEGUN] = count, count + in_flight
     members = {"webapps": {"shop": SimpleNamespace(meter=meter)}, "loggers": {"log": SimpleNamespace()}}
-    return SimpleNamespace(members=members, log=SimpleNamespace(level="info"))
+    return SimpleNamespace(members=members, log=SimpleNamespace(level="info"), log_level="info")
 
 
 class Backend:
@@ -76,6 +76,7 @@ def test_log_levels() -> None:
     assert ask(who, "log") == {"level": "info"}
     assert ask(who, "log", level="debug") == {"level": "debug"}
     assert two.log.level == "debug"
+    assert who.log_order == ("debug", "info")
 
 
 def test_nodes_are_ordered_and_weighed() -> None:
