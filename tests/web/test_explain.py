@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hemi.errors import UsageError
 from tests.running import Served
+from tests.tlskit import Authority
 
 CONFIG = """\
 webapps:
@@ -123,3 +125,58 @@ def test_explaining_serves_nothing(serve: Callable[..., Served]) -> None:
     assert served.server().requests == 0
     webapp: Any = served.stage.members["webapps"]["shop"]
     assert not any(webapp.meter)
+
+
+SOCKETS = """\
+webapps:
+  a:
+    hostnames: ["*"]
+    rules:
+      - {if: $path == "/both", socklets: hello, handlets: static, web_root: .}
+      - {socklets: [hello, echo]}
+servers: {main: {type: httpx_server, address: "127.0.0.1:0", webapps: [a]}}
+"""
+UPGRADE = [("Upgrade", "websocket"), ("Connection", "upgrade")]
+
+
+@pytest.mark.parametrize(
+    ("url", "fields", "outcome"),
+    [
+        ("/both", [], "static, when it declines hello: 426, as the request does not open a WebSocket"),
+        ("/both", UPGRADE, "hello, when it declines hello, when it declines echo, and when all decline 404"),
+        ("/", [], "hello: 426, as the request does not open a WebSocket"),
+        ("/", UPGRADE, "hello, when it declines echo, and when all decline 404"),
+    ],
+)
+def test_websockets(
+    serve: Callable[..., Served], url: str, fields: list[tuple[str, str]], outcome: str
+) -> None:
+    told: Any = serve(SOCKETS).server().explain("GET", url, fields, "127.0.0.1")
+    assert told["outcome"] == outcome
+
+
+def test_the_handshake_is_the_one_of_a_client_of_today(serve: Callable[..., Served], tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    sites = {name: authority.issue(name) for name in ("one.test", "two.test")}
+    webapps = "".join(
+        f"  {name[:3]}:\n    hostnames: [{name}]\n    tls_certificate: {identity.certificate}\n"
+        f"    tls_private_key: {identity.private_key}\n    rules:\n"
+        '      - if: $tls == "on" and $server_name == "one.test" and $tls_version == "TLSv1.3"\n'
+        "        return_code: 204\n"
+        "      - return_code: 200\n"
+        for name, identity in sites.items()
+    )
+    served = serve(
+        f"webapps:\n{webapps}servers:\n"
+        '  main: {type: httpx_server, address: "127.0.0.1:0", tls: true, tls_strict_sni: true, webapps: [one, two]}\n'
+    )
+
+    def tell(url: str, *fields: tuple[str, str]) -> Any:
+        return served.server().explain("GET", url, list(fields), "127.0.0.1")
+
+    assert matched(tell("https://one.test/")) == [1]
+    assert matched(tell("/", ("Host", "one.test"))) == [1]
+    assert matched(tell("https://two.test/")) == [2]
+    assert tell("https://one.test/", ("Host", "two.test"))["refusal"].startswith("421 ")
+    with pytest.raises(UsageError, match="no certificate is for"):
+        tell("https://three.test/")

@@ -14,6 +14,7 @@ from hemi.web.errors import HTTPError
 from hemi.web.framework import App, Group, abort, redirect
 from hemi.web.routing import BadPattern
 from tests import webkit
+from tests.web.websocket.wskit import FIELDS, open_ws
 from tests.wsgikit import name_of
 
 Request = Any
@@ -379,3 +380,78 @@ def test_templates_escape(tmp_path: Path) -> None:
         assert site.get("/").content == b"<p>&lt;script&gt; /</p>"
     with pytest.raises(RuntimeError, match="no templates"):
         App().render("a.html")
+
+
+# WebSockets
+
+
+def test_websockets() -> None:
+    app = App()
+    ended: list[Any] = []
+
+    @app.before
+    def guard(req: Request) -> Any:
+        return ("no", 403) if req.query("key") == "wrong" else None
+
+    @app.teardown
+    def note(req: Request, error: Any) -> None:
+        ended.append(error)
+
+    @app.websocket("/chat/<room>", subprotocols=["b", "a"])
+    def chat(ws: Any, room: str) -> None:
+        for message in ws:
+            if message == "raise":
+                raise ValueError("oops")
+            ws.send(f"{room} {ws.subprotocol} {message}")
+
+    @app.get("/both")
+    def page(req: Request) -> str:
+        return "page"
+
+    @app.websocket("/both")
+    def both(ws: Any) -> None:
+        ws.send("socket")
+
+    with serve(app) as site:
+        with open_ws(site, "/chat/x", Sec_WebSocket_Protocol="a, b") as ws:
+            ws.send("1")
+            assert ws.receive() == "x a 1"
+            ws.close()
+            assert ws.end() == (1000, "")
+        with open_ws(site, "/chat/x") as ws:
+            ws.send("raise")
+            assert ws.end()[0] == 1011
+        with open_ws(site, "/both") as ws:
+            assert ws.receive() == "socket"
+            assert ws.end() == (1000, "")
+        assert ask(site, "GET", "/both").content == b"page"
+        assert ask(site, "GET", "/chat/x").status == 426
+        assert ask(site, "GET", "/chat/x?key=wrong", **FIELDS).status == 403
+        assert ask(site, "GET", "/nothing", **FIELDS).status == 404
+        assert ask(site, "GET", "/chat/x", **FIELDS, Origin="http://evil.example").status == 403
+        assert ask(site, "POST", "/both").header("allow") == "GET, HEAD, OPTIONS"
+        assert [str(error) for error in ended if error and not isinstance(error, HTTPError)] == ["oops"]
+        assert len(site.log.of("error")) == 1
+
+
+def test_errors_of_handshakes_have_handlers_too() -> None:
+    app = App()
+
+    @app.error(403)
+    def forbidden(req: Request, error: Any) -> dict[str, str]:
+        return {"why": error.text}
+
+    @app.websocket("/")
+    def chat(ws: Any) -> None: ...
+
+    with serve(app) as site:
+        answer = ask(site, "GET", "/", **FIELDS, Origin="http://evil.example")
+        assert answer.status == 403
+        assert "origins" in json.loads(answer.content)["why"]
+
+
+def test_a_websocket_wants_its_parameters() -> None:
+    with pytest.raises(TypeError, match="must take the WebSocket as its first parameter"):
+        App().websocket("/")(lambda: None)
+    with pytest.raises(TypeError, match="has no parameter room"):
+        App().websocket("/<room>")(lambda ws: None)
