@@ -164,7 +164,10 @@ class Listening(Component):
     @property
     def conns(self) -> int:
         """How many connections are open."""
-        return sum(len(gate.greenlets) for gate in self.gates)
+        count = 0
+        for gate in self.gates:
+            count += len(gate.greenlets)
+        return count
 
     @property
     def addresses(self) -> list[str]:

@@ -169,9 +169,9 @@ class Relay:
             self._watch(way)
 
     def _leave(self) -> None:
-        self.client.stop_reading()
-        self.node.stop_reading()
         if self._helpers:
+            self.client.stop_reading()
+            self.node.stop_reading()
             gevent.killall(list(self._helpers))
         if self._farewell:
             with suppress(OSError):
@@ -357,8 +357,10 @@ class Relay:
             self._wake()  # both will be closed
             return
         source.stop_reading()
-        with suppress(OSError):
+        try:
             target.shutdown_write()
+        except OSError:
+            pass
 
     def fail(self, side: Channel, error: OSError) -> None:
         """Ends both directions as one side has broken, unless that is what is going on."""

@@ -233,18 +233,19 @@ def _connect_any(address: Addr, targets: list[tuple[int, Any]], deadline: float)
 
 def _connect(family: int, sockaddr: Any, seconds: float) -> RawSocket:
     """A connected socket. Raises OSError."""
-    sock = RawSocket(family, _KIND)
+    sock, peer = RawSocket(family, _KIND), None
     try:
         if family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         code = sock.connect_ex(sockaddr)
         if code == errno.EINPROGRESS:
-            code = 0 if _is_connected(sock) else _wait_connected(sock, seconds)
+            peer = _peer_of(sock)
+            code = 0 if peer is not None else _wait_connected(sock, seconds)
         elif code == errno.EAGAIN and family == socket.AF_UNIX:
             code = _retry_uds(sock, sockaddr, seconds)
         if code:
             raise OSError(code, os.strerror(code))
-        if family != socket.AF_UNIX and sock.getsockname() == sock.getpeername():
+        if family != socket.AF_UNIX and sock.getsockname() == (peer or sock.getpeername()):
             # Nobody listens, and the kernel chose this very port for our end: TCP connects to itself then.
             raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
     except BaseException:
@@ -253,13 +254,13 @@ def _connect(family: int, sockaddr: Any, seconds: float) -> RawSocket:
     return sock
 
 
-def _is_connected(sock: RawSocket) -> bool:
-    """Whether the connection is there already, as one to this machine is: a quarter of the time of connecting."""
+def _peer_of(sock: RawSocket) -> Any:
+    """The other end of a connection that is there already, as one to this machine is: not to wait for it saves a
+    quarter of the time of connecting. None when it is not there yet."""
     try:
-        sock.getpeername()
+        return sock.getpeername()
     except OSError:
-        return False
-    return True
+        return None
 
 
 def _wait_connected(sock: RawSocket, seconds: float) -> int:
