@@ -76,6 +76,7 @@ class DatagramListening(Component):
     def prepare(self) -> None:
         """Builds the tables and takes the addresses."""
         self.gates: list[UDPXGate] = []
+        self._open: list[UDPXGate] = []  # those whose addresses are still to be given back
         self._proxies: NetworkTable[bool] = NetworkTable()
         for network in dict.fromkeys(self.proxy_protocol_from):
             self._proxies.add(network, True)
@@ -90,6 +91,7 @@ class DatagramListening(Component):
                 with suppress(OSError):
                     listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.receive_buffer)
                 self.gates.append(UDPXGate(self, listener))
+                self._open.append(self.gates[-1])
 
     def start(self) -> None:
         """Opens the gates."""
@@ -108,12 +110,11 @@ class DatagramListening(Component):
 
     def stop(self, deadline: float) -> None:
         """Closes the gates, waits for the sessions until `deadline`, ends the rest, gives the addresses back."""
-        gates = getattr(self, "gates", [])
+        gates, self._open = getattr(self, "_open", []), []
         for gate in gates:
             gate.retire()
         for gate in gates:
             gate.join(deadline)
-        self.gates = []
         for gate in gates:
             gate.listener.release()  # after the drain: answers go out by this socket
 

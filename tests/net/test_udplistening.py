@@ -6,7 +6,9 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 
+import gevent
 import pytest
 
 import hemi.sockets
@@ -84,3 +86,21 @@ def test_only_the_first_process_takes_the_datagrams_of_a_path(
         assert len(one.owner("front").addresses) == 1
         assert not (tmp_path / "d").exists()
         assert hemi.sockets.listening_keys()[-1] == ("udp 127.0.0.1:0 #2", "front")
+
+
+def test_an_address_is_given_back_once(net: Start) -> None:
+    """A stop can be hurried by a second one."""
+    with nodes(lambda data: []) as (node,):
+        one = net(router(to("b"), backends=backend("b", node.address)))
+        front = one.owner("front")
+        listener = front.gates[0].listener
+        with Client(one.address("front")) as client:
+            client.send(b"hello")
+            until(lambda: node.got)
+        listener.users += 1  # somebody else has it, too
+        stopping = gevent.spawn(one.served.close, 20.0)
+        until(lambda: listener.reader is None)
+        front.stage.stop(monotonic())
+        stopping.join(5)
+        assert stopping.dead and listener.users == 1
+        listener.release()
