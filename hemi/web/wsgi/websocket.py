@@ -60,7 +60,7 @@ class Offer:
         environ["wsgi.websocket_version"] = "13"
         environ["werkzeug.socket"] = self.bridge.end
         if req.version != 11:  # over HTTP/2 these are not there, and libraries want them
-            environ["HTTP_CONNECTION"] = "Upgrade"
+            environ["HTTP_CONNECTION"], environ["HTTP_UPGRADE"] = "Upgrade", "websocket"
             environ["HTTP_SEC_WEBSOCKET_KEY"] = base64.b64encode(os.urandom(16)).decode()
 
     @property

@@ -11,11 +11,13 @@ from typing import Any
 import gevent
 import pytest
 from wsproto.events import CloseConnection
+from wsproto.extensions import PerMessageDeflate
 
 import hemi.builtin.handlets.wsgi  # noqa: F401
 from tests import webkit
-from tests.web.websocket.wskit import FIELDS, frame, open_ws
-from tests.webkit import Site, until
+from tests.h2client import H2Client
+from tests.web.websocket.wskit import FIELDS, H2Tunnel, WSClient, frame, open_ws
+from tests.webkit import Site, dial, until
 
 
 @contextmanager
@@ -286,3 +288,36 @@ def test_the_end_of_a_stage() -> None:
         ws.client.close()
         stopping.join(5)
         assert stopping.ready()
+
+
+def test_over_http2() -> None:
+    import flask
+    from flask_sock import Sock
+
+    app = flask.Flask("chat")
+    sock = Sock(app)
+
+    @sock.route("/echo")
+    def echo(ws: Any) -> None:
+        while (message := ws.receive()) != "end":
+            ws.send(message)
+
+    @app.route("/polite", websocket=True)
+    def polite() -> str:
+        ws = flask.request.environ["wsgi.websocket"]
+        while (message := ws.receive()) is not None:
+            ws.send(message)
+        return ""
+
+    with mounted(app) as site:
+        for path in ("/echo", "/polite"):
+            client = H2Tunnel(H2Client(dial(site.address)))
+            with WSClient(client, path, PerMessageDeflate()) as ws:
+                for message in ("ü", "x" * 100_000, b"y"):
+                    ws.send(message)
+                    assert ws.receive() == message
+                ws.close()
+                assert ws.end() == (1000, "")
+        until(lambda: len(site.access) == 2)
+        assert [access.status for access in site.access] == [101, 101]
+        assert not site.log.of("error")
