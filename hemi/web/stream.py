@@ -35,6 +35,9 @@ class ServerStream(Protocol):
     """The connection can go over to another protocol."""
     conn: Any
     """The connection, None when the exchange has ended."""
+    content: Any
+    """The content of the request, None when it has none: `complete` says that it has come to its end, `arrived` how
+    many bytes of it have come."""
     keep_alive: bool
     """The connection may go on behind this exchange."""
 

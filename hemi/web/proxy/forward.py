@@ -192,9 +192,24 @@ class Forward:
         elif 0 < size <= REPLAYABLE and not self.expects:
             self.content = req.read(size)
             self.size = size
+        elif size < 0 and self._is_here():
+            self.content = req.read()
+            self.size = len(self.content)
         else:
             self.content = None
             self.size = size
+
+    def _is_here(self) -> bool:
+        """Whether a content without a length has come to its end already, as that of gRPC calls mostly has: it needs no
+        second greenlet then, and can be sent again."""
+        req = self.req
+        content = req.stream.content
+        return (
+            content is not None
+            and content.complete
+            and content.arrived <= REPLAYABLE
+            and not (req.filters or req.trailer_fields)
+        )
 
     def _buffer_request(self) -> None:
         spool = self.spool = Spool(self.proxy.buffer_memory, self.proxy.stage.dirs.tmp)
