@@ -34,6 +34,7 @@ servers:
 TRICKS = '''\
 """A handlet that does what is asked of it, good or bad."""
 
+import ctypes
 import os
 import time
 
@@ -56,6 +57,9 @@ class Tricks(Handlet, sign="tricks"):
         elif word == "block":
             culprit_of_the_block(float(req.query("s", "10")))
             resp.send("unblocked")
+        elif word == "hold":
+            culprit_that_holds_the_lock(int(req.query("s", "10")))
+            resp.send("let go")
         elif word == "slow":
             gevent.sleep(float(req.query("s", "1")))
             resp.send("done at last")
@@ -67,6 +71,11 @@ class Tricks(Handlet, sign="tricks"):
         else:
             resp.send("first")
         return True
+
+
+def culprit_that_holds_the_lock(seconds):
+    """Waits in C without giving up the interpreter's lock: no other thread runs."""
+    ctypes.PyDLL(None).sleep(seconds)
 
 
 def culprit_of_the_block(seconds):

@@ -203,6 +203,19 @@ def test_a_blocked_hub_is_told_and_ended(lead: Start) -> None:
     assert leader.end() == 0
 
 
+def test_who_holds_the_interpreter_is_told_and_ended(lead: Start) -> None:
+    """Not even the watchdog's thread runs then: the leader hears nothing, and has the process write down its stacks."""
+    leader = lead("hang_timeout: 2s\n" + TRICKY, "--workers", "2")
+    leader.wait_workers(2)
+    with leader.client() as client:
+        client.send("GET /hold?s=30 HTTP/1.1\r\nhost: a\r\n\r\n")
+        assert {leader.fetch() for _ in range(10)} == {"first"}  # the other one goes on
+        leader.wait_log("is killed: it gave no sign of life for", timeout=10)
+        leader.wait_log("in culprit_that_holds_the_lock")
+    leader.wait_workers(2)
+    assert leader.end() == 0
+
+
 # Changes
 
 
