@@ -156,6 +156,10 @@ class Gate:
     def retire(self) -> None:
         """Accepts no more: another gate does, at the same listener."""
         self._acceptor.stop()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Ends the greenlets without a connection; those that have one end with it."""
         self._retired = True
         spare, self._spare = self._spare, []
         gevent.killall(spare, block=False)
@@ -166,6 +170,7 @@ class Gate:
 
     def join(self, deadline: float) -> None:
         """Waits for the connections until `deadline` (monotonic seconds), then kills what is left."""
+        self._let_go()
         stage = self.owner.stage
         while self.greenlets and (seconds := stage.time_left(deadline)) > 0:
             self._left.clear()

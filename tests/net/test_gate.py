@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from _socket import socket as RawSocket
 from collections.abc import Callable
 from typing import Any
 
@@ -64,3 +66,40 @@ def test_it_listens_no_more(net: Start) -> None:
     one.served.close()
     with pytest.raises(OSError):
         dial(address)
+
+
+def test_greenlets_are_used_again(net: Start) -> None:
+    """One connection after another has the same greenlet; with the gate they end, those that wait as well."""
+    one = net(echo())
+    gate = one.owner("echo").gates[0]
+    for _ in range(3):
+        with one.connect("echo") as sock:
+            assert echoed(sock) == b"hello"
+            (serving,) = gate.greenlets
+        until(lambda: gate._spare)
+        assert gate._spare == [serving]
+    with one.connect("echo") as sock, one.connect("echo") as other:
+        assert echoed(sock) == echoed(other) == b"hello"
+        assert serving in gate.greenlets
+    until(lambda: len(gate._spare) == 2)
+    spare = list(gate._spare)
+    one.served.close()
+    until(lambda: all(greenlet.dead for greenlet in spare))
+    assert not gate._spare
+
+
+def test_a_greenlet_that_is_cut_before_it_begins_anew(net: Start) -> None:
+    """The connection was handed to it and the gate ends: the socket is closed."""
+    one = net(echo())
+    gate = one.owner("echo").gates[0]
+    with one.connect("echo") as sock:
+        assert echoed(sock) == b"hello"
+    until(lambda: gate._spare)
+    client, server = socket.socketpair()
+    raw = RawSocket(server.family, server.type, server.proto, server.detach())
+    with client:
+        gate._accepted(raw, "")
+        assert gate.greenlets and not gate._spare
+        gate.retire()
+        gate.join(0.0)
+        assert not gate.greenlets and client.recv(1) == b""
