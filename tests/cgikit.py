@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from struct import pack
 from typing import Any
 
+import pytest
 from gevent.server import StreamServer
 
 import hemi.builtin  # noqa: F401  registers its components
 from hemi.library import fcgi
-from tests.webkit import Answer, Site, config, running
+from tests.webkit import Answer, Malformed, Site, config, running, until
 
 END = pack(">BBHHBx", 1, fcgi.END_REQUEST, 1, 8, 0) + bytes(8)
 
@@ -91,12 +92,12 @@ def read_request(sock: Any, until: int = fcgi.STDIN) -> Asked:
 class Fake:
     """A server that does to each connection what `handle(sock)` says. `accepted` counts connections."""
 
-    def __init__(self, handle: Callable[[Any], None]) -> None:
+    def __init__(self, handle: Callable[[Any], None], **tls: Any) -> None:
         self.handle = handle
         self.accepted = 0
         self.asked: list[Asked] = []
         self.open: set[Any] = set()
-        self.server = StreamServer(("127.0.0.1", 0), self._serve)
+        self.server = StreamServer(("127.0.0.1", 0), self._serve, **tls)
         self.server.start()
 
     @property
@@ -124,9 +125,9 @@ class Fake:
 
 
 @contextmanager
-def fake(handle: Callable[[Any], None]) -> Iterator[Fake]:
-    """A fake server while the test runs."""
-    server = Fake(handle)
+def fake(handle: Callable[[Any], None], **tls: Any) -> Iterator[Fake]:
+    """A fake server while the test runs, with an `ssl_context` over TLS."""
+    server = Fake(handle, **tls)
     try:
         yield server
     finally:
@@ -189,3 +190,88 @@ def ask(
 def problems(site: Site, protocol: str = "fcgi") -> list[str]:
     """What the error log has at the level error."""
     return [entry.message for entry in site.log.of("error", f"{protocol}_proxy")]
+
+
+PLAIN_FAULTS = [
+    (b"", 502, "without a head"),
+    (b"Content-Type: a/b\r\n", 502, "in the middle of its head"),
+    (b"garbage\n\n", 502, "no field"),
+    (b"\r\nhello", 502, "its head is empty"),
+    (b"X-A: a\rb\n\n", 502, "control characters"),
+    (b"X-A: " + b"a" * 70_000, 502, "larger than 65536"),
+    (b"X-A: a\n" * 600 + b"\n", 502, "more than 500 fields"),
+    (b"Status: okay\n\n", 502, "the Status"),
+    (b"Status: 100\n\n", 502, "status 100"),
+    (b"Content-Length: 1\nContent-Length: 2\n\na", 502, "Content-Length"),
+    (b"Content-Length: -1\n\na", 502, "Content-Length"),
+    (b"Location: /../../x\n\n", 502, "Location"),
+    (b"Content-Length: 5\n\nhel", None, "2 bytes of its content are missing"),
+    (b"Content-Type: a/b\n\nhello", 200, ""),
+    (b"Content-Length: 5\n\nhello world", 200, ""),
+    (b"HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nTransfer-Encoding: chunked\r\n\r\nhello", 200, ""),
+]
+"""Answers of servers whose answers end with the connection: what they are, the status, what the log says."""
+
+
+def check_fault(
+    protocol: str, read: Callable[[Any], Any], answer: bytes, status: int | None, reason: str
+) -> None:
+    """One such answer: what the client gets, what is logged, what is noted at the node."""
+
+    def handle(sock: Any) -> None:
+        read(sock)
+        sock.sendall(answer)
+
+    with fake(handle) as server, site(protocol, server.address, proxy={"max_retries": 0}) as it:
+        if status is None:  # the head has gone out
+            with pytest.raises((Malformed, ConnectionResetError)):
+                ask(it)
+        else:
+            found = ask(it)
+            assert found.status == status
+            if status == 200:
+                assert found.content == b"hello"
+        if reason:
+            [problem] = problems(it, protocol)
+            assert reason in problem and f"node {server.address}: " in problem
+        node = it.stage.members["backends"]["back"].roster.nodes[0]
+        assert (node.failures, node.in_flight) == (1 if reason else 0, 0) and not node.pool.idle
+
+
+def check_waits(protocol: str, read: Callable[[Any], Any]) -> None:
+    """Silence before the head and within the content, a reset, nobody there, and clients that leave."""
+    closed: list[bool] = []
+
+    def hang(sock: Any) -> None:
+        read(sock)
+        closed.append(sock.recv(1) == b"")
+
+    def pause(sock: Any) -> None:
+        read(sock)
+        sock.sendall(b"Content-Type: a/b\n\nhel")
+        closed.append(sock.recv(1) == b"")
+
+    def reset(sock: Any) -> None:
+        sock.recv(1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, pack("ii", 1, 0))
+
+    with fake(hang) as server, site(protocol, server.address, proxy={"head_timeout": "200ms"}) as it:
+        assert ask(it).status == 504
+        assert "head: " in problems(it, protocol)[0]
+    with fake(pause) as server, site(protocol, server.address, proxy={"read_timeout": "200ms"}) as it:
+        with pytest.raises((Malformed, ConnectionResetError)):
+            ask(it)
+        assert "content: " in problems(it, protocol)[0]
+    with fake(reset) as server, site(protocol, server.address, proxy={"max_retries": 0}) as it:
+        assert ask(it).status == 502
+    with site(protocol, server.address) as it:  # it has gone
+        assert ask(it).status == 502
+        assert "connect: " in problems(it, protocol)[0]
+    closed.clear()
+    with fake(hang) as server, site(protocol, server.address) as it:
+        with it.connect() as client:
+            client.request("GET", "/")
+            until(lambda: server.open)
+        until(lambda: closed)
+        until(lambda: it.access)
+        assert it.access[0].status == 499 and not problems(it, protocol)

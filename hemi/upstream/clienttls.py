@@ -6,6 +6,7 @@ that is trusted, and must have the name (or IP address) that it is called by (RF
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import ssl
@@ -19,7 +20,7 @@ from gevent import monkey
 from hemi.errors import EnvError
 from hemi.sockets import Channel
 from hemi.tls import CIPHERS, MinVersion, check_certificate, reason_of
-from hemi.tlschannel import RAW_SIZE, HandshakeFailed, TLSChannel
+from hemi.tlschannel import RAW_SIZE, RECORD, HandshakeFailed, TLSChannel
 
 __all__ = ["ClientPolicy", "DialedTLSChannel", "ServerInfo", "check_policy", "make_client_context"]
 
@@ -190,6 +191,47 @@ class DialedTLSChannel(TLSChannel):
         """Sends, then waits for the next 1 to `size` bytes, and returns them."""
         self.send(data)
         return self.recv_waiting(size)
+
+    def send_some(self, data: memoryview) -> int:
+        """Takes a part of `data`, and sends what goes without waiting; returns how much it took: 0 while what it took
+        before still waits, which `flush_some` tells. For who sends and receives at the same time. Raises OSError."""
+        if not self.flush_some():
+            return 0
+        try:
+            taken: int = self._encrypt(data[:RECORD])
+        except ssl.SSLError as error:
+            raise ConnectionResetError(errno.ECONNRESET, f"tls: {reason_of(error)}") from None
+        self._backlog = self._outgoing.read()
+        self.flush_some()
+        return taken
+
+    def flush_some(self) -> bool:
+        """Sends what goes without waiting of what was taken; whether that is all. Raises OSError."""
+        if self._backlog:
+            try:
+                self._backlog = self._backlog[self.sock.send(self._backlog) :]
+            except BlockingIOError:
+                return False
+        return not self._backlog
+
+    def recv_now(self, size: int) -> bytes | None:
+        """Returns 1 to `size` bytes, b"" at the end, None when nothing is here. Raises OSError."""
+        while not self._plain:
+            if self._incoming.pending:
+                self._plain = self._decrypt()
+                if self._plain:
+                    break
+            if self._ended:
+                return b""
+            try:
+                raw = self.sock.recv(RAW_SIZE)
+            except BlockingIOError:
+                return None
+            if raw:
+                self._incoming.write(raw)
+            else:
+                self._ended = self.truncated = True
+        return self._take(size)
 
     def is_quiet(self) -> bool:
         """Whether the connection is open and nothing was sent on it that nobody asked for.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from time import monotonic
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from gevent import get_hub
 
@@ -30,6 +30,10 @@ class Wire(Protocol):
         """Sends what is taken without waiting, and returns the rest."""
         ...
 
+    def flush(self) -> bool:
+        """Whether all has gone out that was taken, as far as that goes without waiting."""
+        ...
+
     def receive_now(self) -> bytes | None:
         """What has come, b"" at the end, None when there is nothing yet."""
         ...
@@ -44,7 +48,7 @@ class Wire(Protocol):
 
 
 class ChannelWire:
-    """A connection to a node. With TLS it does one thing at a time: there, sending may have to wait for reading."""
+    """A connection to a node."""
 
     __slots__ = ("channel",)
 
@@ -53,10 +57,9 @@ class ChannelWire:
 
     def send_some(self, data: memoryview) -> memoryview:
         """Sends what the node takes."""
-        channel = self.channel
+        channel: Any = self.channel
         if channel.tls is not None:
-            channel.send(bytes(data))
-            return data[len(data) :]
+            return data[channel.send_some(data) :]
         try:
             return data[channel.sock.send(data) :]
         except BlockingIOError:
@@ -64,13 +67,18 @@ class ChannelWire:
 
     def receive_now(self) -> bytes | None:
         """What has come of the answer."""
-        channel = self.channel
+        channel: Any = self.channel
         if channel.tls is not None:
-            return None
+            return cast("bytes | None", channel.recv_now(RECV_SIZE))
         try:
-            return channel.sock.recv(RECV_SIZE)
+            return cast("bytes", channel.sock.recv(RECV_SIZE))
         except BlockingIOError:
             return None
+
+    def flush(self) -> bool:
+        """With TLS, what was taken may still wait to be sent."""
+        channel: Any = self.channel
+        return channel.tls is None or bool(channel.flush_some())
 
     def receive(self, deadline: float) -> bytes:
         """Waits for more of the answer."""
@@ -107,10 +115,18 @@ def upload(wire: Wire, pieces: Iterable[bytes], take: Callable[[bytes], bool], d
         rest = memoryview(piece)
         while rest:
             rest = wire.send_some(rest)
-            if rest:
-                data = wire.receive_now()
-                if data is None:
-                    wire.wait(deadline)
-                elif take(data):
-                    return False
+            if rest and _take_meanwhile(wire, take, deadline):
+                return False
+    while not wire.flush():
+        if _take_meanwhile(wire, take, deadline):
+            return False
     return True
+
+
+def _take_meanwhile(wire: Wire, take: Callable[[bytes], bool], deadline: float) -> bool:
+    """Takes what has come, or waits until something comes or goes; True when that was the end of it."""
+    data = wire.receive_now()
+    if data is not None:
+        return take(data)
+    wire.wait(deadline)
+    return False

@@ -6,6 +6,7 @@ from typing import Any
 
 import gevent
 import pytest
+from gevent import ssl
 
 import hemi.builtin  # noqa: F401  registers its components
 from hemi.errors import ConfigError
@@ -24,6 +25,7 @@ from tests.cgikit import (
     record,
     site,
 )
+from tests.tlskit import Authority
 from tests.webkit import Malformed, config, load, until
 
 
@@ -138,7 +140,8 @@ def test_vague_content_may_be_streamed() -> None:
         assert "CONTENT_LENGTH" not in server.asked[-1].variables
 
 
-def test_both_ways_at_the_same_time() -> None:
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
+def test_both_ways_at_the_same_time(encrypted: bool, tmp_path: Any) -> None:
     """A filter that answers while it reads must not be waited for by somebody who only sends."""
 
     def handle(sock: Any) -> None:
@@ -154,9 +157,22 @@ def test_both_ways_at_the_same_time() -> None:
         sock.sendall(END)
 
     content = bytes(range(256)) * 40_000
-    with fake(handle) as server, site("fcgi", server.address) as it, it.connect() as client:
+    backend: dict[str, Any] = {}
+    over: dict[str, Any] = {}
+    if encrypted:
+        authority = Authority(tmp_path)
+        identity = authority.issue("node.test")
+        over["ssl_context"] = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        over["ssl_context"].load_cert_chain(identity.certificate, identity.private_key)
+        backend = {"tls": True, "tls_ca": authority.file, "tls_server_name": "node.test"}
+    with (
+        fake(handle, **over) as server,
+        site("fcgi", server.address, backend=backend) as it,
+        it.connect() as client,
+    ):
         sender = gevent.spawn(client.request, "POST", "/a.php", {}, content)
-        assert client.answer().content == content
+        got = client.answer().content
+        assert got == content, problems(it)
         sender.get(timeout=5)
 
 

@@ -8,8 +8,7 @@ import gevent
 import pytest
 
 from tests.builtin.backends.test_scgi_backend import read_head
-from tests.cgikit import ask, exactly, fake, problems, site
-from tests.webkit import Malformed, until
+from tests.cgikit import PLAIN_FAULTS, ask, check_fault, check_waits, exactly, fake, site
 
 
 def test_variables_and_content() -> None:
@@ -32,53 +31,13 @@ def test_variables_and_content() -> None:
         assert ask(it, "/other").status == 404
 
 
-@pytest.mark.parametrize(
-    ("answer", "status", "reason"),
-    [
-        (b"", 502, "without a head"),
-        (b"Content-Type: a/b\r\n", 502, "in the middle of its head"),
-        (b"garbage\n\n", 502, "no field"),
-        (b"Content-Length: 5\n\nhel", None, "2 bytes of its content are missing"),
-        (b"Content-Type: a/b\n\nhello", 200, ""),
-        (b"Content-Length: 5\n\nhello world", 200, ""),
-    ],
-)
+@pytest.mark.parametrize(("answer", "status", "reason"), PLAIN_FAULTS)
 def test_answers(answer: bytes, status: int | None, reason: str) -> None:
-    def handle(sock: Any) -> None:
-        read_head(sock)
-        sock.sendall(answer)
-
-    with fake(handle) as server, site("scgi", server.address, proxy={"max_retries": 0}) as it:
-        if status is None:  # the head has gone out
-            with pytest.raises((Malformed, ConnectionResetError)):
-                ask(it)
-        else:
-            found = ask(it)
-            assert found.status == status
-            if status == 200:
-                assert found.content == b"hello"
-        if reason:
-            assert reason in problems(it, "scgi")[0] and server.address in problems(it, "scgi")[0]
+    check_fault("scgi", read_head, answer, status, reason)
 
 
 def test_timeouts_and_clients_that_leave() -> None:
-    closed: list[bool] = []
-
-    def handle(sock: Any) -> None:
-        read_head(sock)
-        closed.append(sock.recv(1) == b"")
-
-    with fake(handle) as server, site("scgi", server.address, proxy={"head_timeout": "200ms"}) as it:
-        assert ask(it).status == 504
-        assert "head: " in problems(it, "scgi")[0]
-    closed.clear()
-    with fake(handle) as server, site("scgi", server.address) as it:
-        with it.connect() as client:
-            client.request("GET", "/")
-            until(lambda: server.open)
-        until(lambda: closed)
-        until(lambda: it.access)
-        assert it.access[0].status == 499 and not problems(it, "scgi")
+    check_waits("scgi", read_head)
 
 
 def test_streaming() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.builtin.backends.test_uwsgi_backend import read_head
-from tests.cgikit import ask, exactly, fake, problems, site
+from tests.cgikit import PLAIN_FAULTS, ask, check_fault, check_waits, exactly, fake, problems, site
 
 
 def test_variables_and_content() -> None:
@@ -40,3 +42,12 @@ def test_no_answer() -> None:
     with fake(lambda sock: None) as server, site("uwsgi", server.address, proxy={"max_retries": 0}) as it:
         assert ask(it).status == 502
         assert server.address in problems(it, "uwsgi")[0]
+
+
+@pytest.mark.parametrize(("answer", "status", "reason"), PLAIN_FAULTS)
+def test_answers(answer: bytes, status: int | None, reason: str) -> None:
+    check_fault("uwsgi", read_head, answer, status, reason)
+
+
+def test_timeouts_and_clients_that_leave() -> None:
+    check_waits("uwsgi", read_head)
