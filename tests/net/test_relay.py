@@ -15,7 +15,7 @@ import gevent
 import pytest
 
 from hemi.net import relay as module
-from hemi.net.relay import Relay
+from hemi.net.relay import Ended, Relay
 from hemi.sockets import Channel, Sweeper
 from tests.net.kit import TIMEOUT, receive, rest, until
 
@@ -190,3 +190,64 @@ def test_a_kill_resets() -> None:
         assert relay.reason == "stopped"
         with pytest.raises(ConnectionResetError):
             rest(client)
+
+
+def test_filters_see_everything_once() -> None:
+    """One direction is filtered, held back and changed; the other is passed on by the hub as ever."""
+    seen: list[bytes] = []
+
+    def halves(data: bytes) -> bytes:
+        seen.append(data)
+        return data[: len(data) // 2].upper() if data else b"the end"
+
+    with relayed(b"abcd", filters=(halves, None)) as (client, node, relay, greenlet):
+        assert receive(node, 2) == b"AB"
+        client.sendall(b"x")  # of which nothing is left
+        until(lambda: len(seen) == 2)
+        node.sendall(b"back")
+        assert receive(client, 4) == b"back"
+        client.shutdown(socket.SHUT_WR)
+        assert rest(node) == b"the end"
+        node.close()
+        greenlet.join(TIMEOUT)
+        assert seen == [b"abcd", b"x", b""] and relay.moved == [9, 4]
+
+
+def test_filtered_bulk_is_not_spliced() -> None:
+    data = os.urandom(1 << 20) * 6
+    found = bytearray()
+
+    def look(piece: bytes) -> bytes:
+        found.extend(piece)
+        return piece
+
+    with relayed(filters=(None, look)) as (client, node, _, _):
+        sending = gevent.spawn(lambda: (node.sendall(data), node.shutdown(socket.SHUT_WR)))
+        assert rest(client) == data
+        sending.join()
+    assert bytes(found) == data
+
+
+def test_a_filter_ends_the_relay() -> None:
+    def forbid(data: bytes) -> bytes:
+        raise Ended("not that", b"farewell")
+
+    with relayed(filters=(forbid, None)) as (client, node, relay, greenlet):
+        node.sendall(b"hello ")
+        assert receive(client, 6) == b"hello "
+        client.sendall(b"that")
+        assert rest(client) == b"farewell" and rest(node) == b""
+        greenlet.join(TIMEOUT)
+        assert relay.reason == "not that" and not relay.broken
+
+
+def test_a_filter_that_fails_does_not_hang() -> None:
+    def fails(data: bytes) -> bytes:
+        raise ValueError("a bug")
+
+    with relayed(filters=(fails, None)) as (client, node, _, greenlet):
+        client.sendall(b"x")
+        with pytest.raises(ConnectionResetError):
+            rest(node)
+        greenlet.join(TIMEOUT)
+        assert isinstance(greenlet.exception, ValueError)

@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.running import TOP_DIR, require_program, run
+from tests.forwardkit import closed_port
+from tests.running import TOP_DIR, require_program, run, until
+from toolkit.benchmarks import relays
 from toolkit.benchmarks.servers import BenchError, Server
 from toolkit.benchmarks.works import BROWSER_HEAD
 from toolkit.benchmarks.wrk import Run, parse
@@ -41,6 +46,33 @@ def test_a_server_that_does_not_come_up_is_shown(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match=r"broken is not up:\nit hurts"):
         server.start(tmp_path, None)
     assert server.process is None
+
+
+def test_the_dialer_receives_what_the_source_sends() -> None:
+    """The load of the suite `net`, without a proxy between."""
+    port = closed_port()
+    command = [sys.executable, "-m", "toolkit.benchmarks.dialer"]
+    source = subprocess.Popen([*command, "source", f"127.0.0.1:{port}"], cwd=TOP_DIR)
+    try:
+        assert until(lambda: _answers(port))
+        done = run([*command, "bulk", f"127.0.0.1:{port}", "--seconds", "0.2", "--conns", "2"], cwd=TOP_DIR)
+        rate, failed = done.stdout.split()
+        assert float(rate) > 1 << 20 and failed == "0"
+    finally:
+        source.kill()
+        source.wait(10)
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_the_table_of_relays() -> None:
+    rates = {"gorox": [100.0, 90.0, 80.0], "haproxy": [100.0, 100.0, 100.0]}
+    table = relays._table(relays.WORKS["small"], rates, rates, {"gorox": 0, "haproxy": 1})
+    assert "| gorox | 90 | 0.90 (0.80 to 1.00) | 0.90 (0.80 to 1.00) | 0 |" in table
+    assert "| haproxy | 100 |  |  | 1 |" in table
 
 
 @pytest.mark.slow
