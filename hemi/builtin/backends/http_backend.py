@@ -103,6 +103,7 @@ class HTTPBackend(WebBackend, sign="http_backend"):
             ping_interval=self.ping_interval,
             ping_timeout=self.ping_timeout,
             known={},
+            known_requests={},
         )
         super().prepare()
         if self.send_proxy is not None:

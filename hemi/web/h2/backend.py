@@ -43,6 +43,7 @@ from h2.settings import SettingCodes, Settings
 from hemi.upstream.errors import DialFailed, reason_of
 from hemi.web.errors import NotProcessed
 from hemi.web.h1.answer import BadAnswer, Head
+from hemi.web.h2.clienthead import RequestFields
 from hemi.web.h2.clientstream import Backend2Stream
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ _DATA, _HEADERS, _SETTINGS, _GOAWAY = 0, 1, 4, 7
 
 class Terms(NamedTuple):
     """What a backend says about its connections. Times are in seconds, sizes in bytes; `known` has the heads of
-    responses that were seen before."""
+    responses that were seen before, `known_requests` those of requests."""
 
     scheme: bytes = b"http"
     max_streams: int = 100
@@ -88,6 +89,7 @@ class Terms(NamedTuple):
     ping_interval: float = 300.0
     ping_timeout: float = 10.0
     known: dict[Any, Head] = {}
+    known_requests: dict[bytes, RequestFields] = {}
 
 
 class _Broken(Exception):

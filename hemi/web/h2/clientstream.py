@@ -35,9 +35,12 @@ MAX_INFORMATIONAL = 32
 PIECE = 262144
 """How much of a file is read at a time, in bytes."""
 
+PLAIN_TRAILERS = ((b"grpc-status", b"0"),)
+"""What nearly all calls of gRPC end with."""
+
 KNOWN_HEADS = 1024
 KNOWN_SIZE = 2048
-"""How many heads of responses a backend remembers, and how large ones in bytes."""
+"""How many heads of requests and of responses a backend remembers, and how large ones in bytes."""
 
 
 class Backend2Stream:
@@ -176,7 +179,7 @@ class Backend2Stream:
 
     def _open(self, head: bytes, last: bool) -> None:
         conn = self.conn
-        request = self._request = request_fields(head, conn.scheme)
+        request = self._request = self._fields_of(head)
         if request.protocol:
             if not conn.has_connect:
                 raise BadAnswer(f"it does not take {request.protocol.decode('latin-1')} (RFC 8441)")
@@ -184,6 +187,18 @@ class Backend2Stream:
         self.since = monotonic()
         conn.begin(self, request.fields, last)
         self._shut = last
+
+    def _fields_of(self, head: bytes) -> RequestFields:
+        """The fields of a head; remembered, as clients say the same again and again."""
+        known = self.conn.terms.known_requests
+        request = known.get(head)
+        if request is None:
+            request = request_fields(head, self.conn.scheme)
+            if len(head) <= KNOWN_SIZE:
+                if len(known) >= KNOWN_HEADS:
+                    known.clear()
+                known[head] = request
+        return request
 
     def _send(self, data: bytes, last: bool) -> None:
         conn, at, size = self.conn, 0, len(data)
@@ -378,9 +393,10 @@ class Backend2Stream:
 
     def take_trailers(self, block: Any) -> None:
         """The fields behind the content have come."""
-        fields = [(name, value.strip(b" \t")) for name, value in block]
-        check_fields(fields, self.conn.terms.max_head)
-        self._trailers = fields
+        if tuple(block) != PLAIN_TRAILERS:
+            block = [(name, value.strip(b" \t")) for name, value in block]
+            check_fields(block, self.conn.terms.max_head)
+        self._trailers = block
 
     def take_end(self) -> None:
         """The response is at its end."""

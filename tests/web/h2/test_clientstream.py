@@ -25,7 +25,7 @@ class FakeConn:
     has_connect = False
 
     def __init__(self, window: int = 1 << 20, **terms: Any) -> None:
-        self.terms = Terms(**{"known": {}, **terms})
+        self.terms = Terms(**{"known": {}, "known_requests": {}, **terms})
         self.window = window
         self.uses = 2
         self.said: list[Any] = []
