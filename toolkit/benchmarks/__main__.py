@@ -15,7 +15,7 @@ import tempfile
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from toolkit.benchmarks import datagrams, memory, proxies, relays, websockets, wrk
+from toolkit.benchmarks import datagrams, h2proxies, memory, proxies, relays, websockets, wrk
 from toolkit.benchmarks.servers import PEERS, BenchError, Server, find_program, make_files, running
 from toolkit.benchmarks.works import WORKS, Work
 
@@ -25,6 +25,7 @@ SUITES = {
     "proxy": [*proxies.WORKS],
     "net": [*relays.WORKS, "idlerelays", *datagrams.WORKS],
     "websocket": [*websockets.WORKS, "wsidle"],
+    "http2proxy": [*h2proxies.WORKS],
 }
 
 
@@ -50,6 +51,13 @@ def main(arguments: list[str]) -> int:
                 elif name in websockets.WORKS:
                     print(
                         websockets.measure(
+                            name, Path(folder), options.rounds, options.seconds, cores, without
+                        ),
+                        flush=True,
+                    )
+                elif name in h2proxies.WORKS:
+                    print(
+                        h2proxies.measure(
                             name, Path(folder), options.rounds, options.seconds, cores, without
                         ),
                         flush=True,
