@@ -301,3 +301,21 @@ def test_pysocks(serve: Serve) -> None:
 def test_a_relay_host_is_an_address(serve: Serve) -> None:
     with pytest.raises(ConfigError, match="must be an address"):
         serve(config("relay_host: example.com"))
+
+
+def test_associations_live_through_a_reload_and_end_with_the_drain(serve: Serve) -> None:
+    """Under the rules that they began with."""
+    served = serve("drain_timeout: 300ms\n" + config(UDP))
+    with nodes(None) as (node,), associated(served) as client:
+        assert client.echoed(node.port)
+        served.reload("drain_timeout: 300ms\n" + config(UDP, allow="{networks: 10.0.0.0/8}"))
+        assert client.echoed(node.port)
+        with associated(served) as other:
+            other.send(encode_datagram_head("127.0.0.1", node.port) + b"no")
+            assert other.hears_nothing()
+        try:
+            assert read_all(client.control) == b""  # the old stage is over
+        except ConnectionResetError:
+            pass
+        client.send(encode_datagram_head("127.0.0.1", node.port) + b"late")
+        assert client.hears_nothing()
