@@ -1,7 +1,7 @@
 """A WebSocket as apps use it: messages in blocking style, over any channel that a stream gave up.
 
 Laws of this module:
-- One greenlet receives; any may send. Frames of several never mix, as one sends at a time and the others queue.
+- One greenlet receives; any may send.
 - Pings are answered and closes noticed even while nobody receives: the keeper then reads ahead, a bounded bit.
 - Nothing that is done for the whole (pings, the end of a stage, broadcasts) waits for a single client.
 - A WebSocket ends once; `close_code` says of what: the peer's code, ours when we ended it, 1006 without a handshake.
@@ -35,6 +35,7 @@ from hemi.web.websocket.frames import (
     close_payload,
     parse_close,
 )
+from hemi.web.websocket.outbox import Outbox
 
 if TYPE_CHECKING:
     from hemi.web.request import Request
@@ -89,17 +90,14 @@ class WebSocket:
         "_controls_from",
         "_decoder",
         "_done",
-        "_drained",
         "_heard_at",
-        "_out",
+        "_outbox",
         "_over",
         "_patience",
-        "_queued",
         "_reading",
         "_recv",
         "_size",
         "_waiting",
-        "_writing",
         "active",
         "bits",
         "close_code",
@@ -156,12 +154,9 @@ class WebSocket:
         self.keeper = keeper
         self._size = RECV
         self._reading = False
-        self._writing = False
+        self._outbox = Outbox(channel, resp, terms.max_queue_size, self._lost)
         self._done = False
         """Nothing can be read any more."""
-        self._out: deque[bytes] | None = None
-        self._queued = 0
-        self._drained: Event | None = None
         self._arrived: deque[str | bytes] | None = None
         """What was read ahead."""
         self._ahead: Any = None
@@ -335,99 +330,26 @@ class WebSocket:
         self._write(build_frame(PING, payload))
 
     def _write(self, frame: bytes, last: bool = False) -> None:
-        """Sends a frame behind those that wait; waits for the client. Raises WebSocketClosed."""
+        """Sends a frame; waits for the client, unless it is the last one. Raises WebSocketClosed."""
         if self.closed and not last:
             raise WebSocketClosed(self.close_code, self.close_reason)
-        if self._writing:
-            self._queue(frame)
-            while self._queued > self.terms.max_queue_size and not last:
-                self._drained.wait()  # type: ignore[union-attr]
-                if self.closed:
-                    raise WebSocketClosed(self.close_code, self.close_reason)
-            return
-        self._writing = True
         try:
-            self._channel.send(frame)
-            self.response.bytes_sent += len(frame)
-            if self._out:
-                self._send_queue()
+            self._outbox.write(frame, not last)
         except OSError as error:
             self._lost(str(error))
             raise WebSocketClosed(self.close_code, self.close_reason) from error
         except BaseException:
             self._lost("sending was interrupted")  # in the middle of a frame, perhaps
             raise
-        finally:
-            self._writing = False
-            if self._drained is not None:
-                self._drained.set()
-
-    def _queue(self, frame: bytes) -> None:
-        if self._out is None:
-            self._out = deque()
-            self._drained = Event()
-        self._out.append(frame)
-        self._queued += len(frame)
-        if self._queued > self.terms.max_queue_size:
-            self._drained.clear()  # type: ignore[union-attr]
-
-    def _send_queue(self) -> None:
-        """Sends what waits; whoever writes does it for all."""
-        out = self._out
-        while out:
-            data = b"".join(out)
-            out.clear()
-            self._channel.send(data)
-            self.response.bytes_sent += len(data)
-            self._queued -= len(data)
-            self._drained.set()  # type: ignore[union-attr]
-        self._out = None
 
     def offer(self, frame: bytes, most: int | None = None) -> bool:
-        """Sends a whole frame without waiting: at once, or from a queue. False, and nothing is sent, when more than
-        `most` bytes would wait then; or when the WebSocket has ended.
+        """Sends a whole frame without waiting. False, and nothing is sent, when more than `most` bytes would wait then,
+        or when the WebSocket has ended.
 
         For whoever sends to many: see `hemi.web.websocket.rooms`.
         """
         self.active = True
-        return self._offer(frame, most)
-
-    def _offer(self, frame: bytes, most: int | None = None) -> bool:
-        if self.closed:
-            return False
-        if not self._writing and self._channel.__class__ is Channel:
-            # Without a greenlet: five times as many members a second in a room whose members keep up.
-            try:
-                sent = self._channel.sock.send(frame)
-            except BlockingIOError:
-                sent = 0
-            except OSError as error:
-                self._lost(str(error))
-                return False
-            self.response.bytes_sent += sent
-            if sent == len(frame):
-                return True
-            frame = frame[sent:]
-        elif most is not None and self._queued + len(frame) > most:
-            return False
-        self._queue(frame)
-        self._pump()
-        return True
-
-    def _pump(self) -> None:
-        """Lets a greenlet send what waits, unless one does already."""
-        if not self._writing:
-            self._writing = True
-            gevent.spawn(self._run_pump)
-
-    def _run_pump(self) -> None:
-        try:
-            self._send_queue()
-        except OSError as error:
-            self._lost(str(error))
-        finally:
-            self._writing = False
-            self._drained.set()  # type: ignore[union-attr]  # something was queued
+        return not self.closed and self._outbox.offer(frame, most)
 
     # Ending
 
@@ -459,7 +381,7 @@ class WebSocket:
         """Says that the WebSocket ends, without waiting for anything. `receive` returns None when the client agrees."""
         if not self.closed:
             frame = build_frame(CLOSE, close_payload(code, reason))
-            self._offer(frame)
+            self._outbox.offer(frame)
             self._end(code, reason)
 
     def _await_end(self) -> None:
@@ -483,16 +405,12 @@ class WebSocket:
             self.closed = True
             self.close_code, self.close_reason = code, reason
             self.due = monotonic() + self.terms.close_timeout  # the keeper cuts the connection then
-            if self._drained is not None:
-                self._drained.set()
             self.leave_rooms()
 
     def _lost(self, why: str) -> None:
         """The connection ended without a handshake."""
         self._finish()
-        if self._out:
-            self._out.clear()
-        self._queued = 0
+        self._outbox.give_up()
         if not self.closed:
             self._end(ABNORMAL, why)
         with suppress(OSError):
@@ -525,11 +443,8 @@ class WebSocket:
             self._over.set()
 
     def wait_sent(self) -> None:
-        """Waits until what was queued has gone out, or cannot any more."""
-        while self._writing and not self._done:
-            self._drained = self._drained or Event()
-            self._drained.clear()
-            self._drained.wait(self.terms.close_timeout)
+        """Waits until what was queued has gone out, or cannot any more, for up to `close_timeout`."""
+        self._outbox.wait(self.terms.close_timeout)
 
     # Time
 
@@ -555,5 +470,5 @@ class WebSocket:
                 return
         elif terms.ping_interval and now - self._heard_at >= terms.ping_interval:
             self.pinged = now
-            self._offer(build_frame(PING, b""))
+            self._outbox.offer(build_frame(PING, b""))
         self.due = now + self._patience
