@@ -25,6 +25,7 @@ from hemi.web.cgi.variables import Encoder, Script, Variables
 from hemi.web.cgi.wires import ChannelWire, upload
 from hemi.web.errors import ClientGone, HTTPError
 from hemi.web.fields import is_token
+from hemi.web.proxy.backend import http_error_for
 from hemi.web.proxy.retries import Cause, Retries
 from hemi.web.proxy.spool import Spool
 
@@ -437,8 +438,4 @@ class Exchange:
         """Logs why there is no answer, or no end of it, and raises the HTTPError that tells the client."""
         req = self.req
         self.gateway.stage.log.error(self.gateway.sign, f"{failure}: {req.line()} from {req.src_host}")
-        if isinstance(failure, NoNodeAvailable):
-            raise HTTPError(503, "No server is there for this.", headers=(("retry-after", "1"),)) from failure
-        if failure.timed_out:
-            raise HTTPError(504, "The server behind this one did not answer in time.") from failure
-        raise HTTPError(502, "The server behind this one gave no good answer.") from failure
+        raise http_error_for(failure) from failure

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from hemi.component import prop
 from hemi.peers import UDS_HOST, plain_host
 from hemi.upstream.backend import Backend
+from hemi.upstream.errors import NoNodeAvailable, UpstreamError
 from hemi.upstream.pool import Conn
 from hemi.values import Size
+from hemi.web.errors import HTTPError
 from hemi.web.variables import REQUEST_SCOPE
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from hemi.upstream.node import Node
     from hemi.web.request import Request
 
-__all__ = ["Exchange", "WebBackend", "WebConn", "ends_of"]
+__all__ = ["Exchange", "WebBackend", "WebConn", "ends_of", "http_error_for"]
 
 
 class Exchange(Protocol):
@@ -54,6 +56,15 @@ class WebConn(Conn):
             except OSError:
                 pass
         self.channel.cut(monotonic())
+
+
+def http_error_for(failure: UpstreamError) -> HTTPError:
+    """What the client is told; why it was so is for the log."""
+    if isinstance(failure, NoNodeAvailable):
+        return HTTPError(503, "No server is there for this.", headers=(("retry-after", "1"),))
+    if failure.timed_out:
+        return HTTPError(504, "The server behind this one did not answer in time.")
+    return HTTPError(502, "The server behind this one gave no good answer.")
 
 
 def ends_of(req: Request) -> tuple[Endpoint | None, Endpoint | None]:

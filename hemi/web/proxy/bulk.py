@@ -41,6 +41,16 @@ class Pipe:
         self._turn = FAIR_BYTES
         self.held = 0
 
+    @classmethod
+    def between(cls, *channels: Channel) -> Pipe | None:
+        """A pipe for these channels; None where bytes must be copied: with TLS, or without free descriptors."""
+        if not _FLAGS or any(channel.tls is not None for channel in channels):
+            return None
+        try:
+            return cls()
+        except OSError:
+            return None
+
     def __repr__(self) -> str:
         return f"<Pipe held={self.held}>"
 

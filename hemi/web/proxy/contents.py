@@ -90,9 +90,12 @@ class Upload:
         """Has the kernel pass on what it can of what is still to come."""
         req = self._forward.req
         fill = getattr(req.stream, "fill", None)
-        if fill is None or not getattr(stream, "is_bare", False) or not Pipe.fits(stream.channel):
+        if fill is None or self._forward.size < LEAST or not getattr(stream, "is_bare", False):
             return
-        with closing(Pipe()) as pipe:
+        pipe = Pipe.between(stream.channel)
+        if pipe is None:
+            return
+        with closing(pipe):
             while size := fill(pipe, LEAST):
                 self.passed = None
                 req.received += size
@@ -151,12 +154,11 @@ class Download:
         """Has the kernel pass the rest of the content on; False where that cannot be."""
         stream, front = self._stream, self._resp.stream
         lend = getattr(front, "lend", None)
-        if lend is None or not Pipe.fits(stream.channel):
+        target: Any = lend() if lend is not None else None
+        pipe = Pipe.between(stream.channel, target) if target is not None else None
+        if pipe is None:
             return False
-        target = lend()
-        if target is None:
-            return False
-        with closing(Pipe()) as pipe:
+        with closing(pipe):
             while not stream.complete:
                 size = self._take(partial(stream.fill, pipe))
                 try:

@@ -22,6 +22,7 @@ import gevent
 from hemi.upstream.errors import DialFailed, NoNodeAvailable, UpstreamError
 from hemi.web.errors import ClientGone, HTTPError, NotProcessed
 from hemi.web.h1.answer import BadAnswer, Head
+from hemi.web.proxy.backend import http_error_for
 from hemi.web.proxy.contents import REPLAYABLE, Download, Upload
 from hemi.web.proxy.names import CONNECTION, FRAMING
 from hemi.web.proxy.retries import Cause
@@ -471,11 +472,7 @@ class Forward:
         """Logs why there is no answer, or no end of it, and raises the HTTPError that tells the client."""
         req = self.req
         self.proxy.stage.log.error("proxy", f"{failure}: {req.line()} from {req.src_host}")
-        if isinstance(failure, NoNodeAvailable):
-            raise HTTPError(503, "No server is there for this.", headers=(("retry-after", "1"),)) from failure
-        if failure.timed_out:
-            raise HTTPError(504, "The server behind this one did not answer in time.") from failure
-        raise HTTPError(502, "The server behind this one gave no good answer.") from failure
+        raise http_error_for(failure) from failure
 
 
 def _store(spool: Spool, data: bytes) -> None:

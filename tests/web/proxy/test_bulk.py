@@ -15,7 +15,7 @@ from hemi.sockets import Channel
 from hemi.web.proxy.bulk import LEAST, Pipe
 from tests.badserver import Again, Close, Hang, Head, Request, answering, bad_server, ok
 from tests.web.proxy.proxykit import node_of, proxying
-from tests.webkit import Malformed, until
+from tests.webkit import Malformed, scripted, until
 
 SIZE = 3 * LEAST + 12345
 DATA = hashlib.shake_128(b"bulk").digest(SIZE)
@@ -165,3 +165,36 @@ def test_content_does_not_go_past_a_limit() -> None:
     rule = {"handlets": [{"limit": {"bandwidth": "64M"}}, {"http_proxy": {"to_backend": "up"}}]}
     with bad_server([Request(), ok(DATA), Again()]) as node, proxying(node, rule=rule) as site:
         assert site.get().content == DATA
+
+
+def test_without_free_descriptors_bytes_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(flags: int) -> Any:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("hemi.web.proxy.bulk._spare", [])
+    monkeypatch.setattr("hemi.web.proxy.bulk.os.pipe2", refuse)
+    with bad_server([Request(), ok(DATA), Again()]) as node, proxying(node) as site, site.connect() as client:
+        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % SIZE + DATA)
+        assert client.answer().content == DATA
+        assert node.requests[0].content == DATA
+
+
+def test_what_a_filter_changes_is_not_moved() -> None:
+    class Upper:
+        """Changes each byte."""
+
+        def update(self, data: bytes) -> bytes:
+            return data.upper()
+
+        def finish(self) -> bytes:
+            return b"end"
+
+    def filtering(req: Any, resp: Any) -> bool:
+        req.filters += (Upper(),)
+        return False
+
+    rule = {"handlets": [scripted(filtering), {"http_proxy": {"to_backend": "up"}}]}
+    with bad_server(answering()) as node, proxying(node, rule=rule) as site, site.connect() as client:
+        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % SIZE + b"x" * SIZE)
+        assert client.answer().status == 200
+        assert node.requests[0].content == b"X" * SIZE + b"end"
