@@ -11,7 +11,7 @@ import ipaddress
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
-from hemi.component import prop
+from hemi.component import Component, prop
 from hemi.conditions import CompiledCondition, ConditionError, Networks, compile_condition
 from hemi.library.networktable import NetworkTable, plain
 from hemi.peers import UDS_HOST
@@ -103,28 +103,18 @@ Who = Annotated[Any, WhoKind()]
 AccessLine = Annotated[Line, LineKind()]
 
 
-class Access(Handlet, sign="access"):
-    """Refuses clients that may not come in, and declines the requests of all others, so that the next handlet or rule
-    serves them.
-
-    Say either `allow` and `deny`, of which the most specific entry decides (whoever is in neither may come in, unless
-    there is an `allow`), or `order`, of which the first line that fits decides (whom no line fits may come in).
-    """
+class AccessLists(Component):
+    """The part of a component that knows which clients may come in, by their addresses and by conditions."""
 
     allow: list[Who] = prop(
         [], 'Who may come in: addresses, networks, "unix" (Unix domain sockets), "all".', inherit=False
     )
     deny: list[Who] = prop([], "Who may not.", inherit=False)
     order: list[AccessLine] = prop(
-        [], 'Lines such as "allow 10.0.0.0/8", "deny if $method == \\"PUT\\"", "deny all".', inherit=False
+        [],
+        'Lines such as "allow 10.0.0.0/8", "deny if $src_host == \\"10.6.6.6\\"", "deny all".',
+        inherit=False,
     )
-    auth: Parts[Handlet] = prop(
-        [], "Handlets such as basic_auth that ask for more than an address.", inherit=False
-    )
-    satisfy: Literal["all", "any"] = prop(
-        "all", "Whether a client needs both the right address and to pass auth, or either.", inherit=False
-    )
-    status: int = prop(403, "The status of refusals.", least=400, most=599, inherit=False)
 
     def check(self) -> Iterator[str | tuple[str, str]]:
         """The ways to say it do not mix, and an entry must not be on both lists."""
@@ -135,12 +125,39 @@ class Access(Handlet, sign="access"):
         for who in self.deny:
             if who in self.allow:
                 yield "deny", f'must not have "{who}", which is allowed as well'
+
+    def prepare(self) -> None:
+        """Builds the tables."""
+        self._allows: Callable[[Any], bool] = (
+            by_order(self.order) if self.order else Specific(self.allow, self.deny).allows
+        )
+
+
+class Access(AccessLists, Handlet, sign="access"):
+    """Refuses clients that may not come in, and declines the requests of all others, so that the next handlet or rule
+    serves them.
+
+    Say either `allow` and `deny`, of which the most specific entry decides (whoever is in neither may come in, unless
+    there is an `allow`), or `order`, of which the first line that fits decides (whom no line fits may come in).
+    """
+
+    auth: Parts[Handlet] = prop(
+        [], "Handlets such as basic_auth that ask for more than an address.", inherit=False
+    )
+    satisfy: Literal["all", "any"] = prop(
+        "all", "Whether a client needs both the right address and to pass auth, or either.", inherit=False
+    )
+    status: int = prop(403, "The status of refusals.", least=400, most=599, inherit=False)
+
+    def check(self) -> Iterator[str | tuple[str, str]]:
+        """Either way in must be there."""
+        yield from AccessLists.check(self)
         if self.satisfy == "any" and not self.auth:
             yield "satisfy", '"any" needs auth, the other way in'
 
     def prepare(self) -> None:
         """Builds the tables."""
-        self._allows = by_order(self.order) if self.order else Specific(self.allow, self.deny).allows
+        AccessLists.prepare(self)
         self._auth = tuple(handlet.handle for handlet in self.auth)
         self._any = self.satisfy == "any"
 

@@ -32,6 +32,12 @@ def text(properties: str) -> str:
         ("order: [allow 192.0.2.0/24, deny all]", "192.0.3.1", False),
         ("order: ['allow if $server_name == \"a.example\"', deny all]", "192.0.2.1", True),
         ("order: ['deny if $server_name == \"a.example\"']", "192.0.2.1", False),
+        ("allow: [192.0.2.0/24], condition: '$tls == \"on\"'", "192.0.2.1", True),
+        ("allow: [192.0.2.0/24], condition: '$tls == \"off\"'", "192.0.2.1", False),
+        ("allow: [192.0.2.0/24], condition: '$tls == \"on\"'", "192.0.3.1", False),
+        ("allow: [192.0.2.0/24], condition: '$tls == \"on\"', satisfy: any", "192.0.3.1", True),
+        ("allow: [192.0.2.0/24], condition: '$tls == \"off\"', satisfy: any", "192.0.2.1", True),
+        ("allow: [192.0.2.0/24], condition: '$tls == \"off\"', satisfy: any", "192.0.3.1", False),
     ],
 )
 def test_who_may(net: Start, properties: str, host: str, allowed: bool) -> None:  # noqa: F811
@@ -51,6 +57,7 @@ def test_who_may(net: Start, properties: str, host: str, allowed: bool) -> None:
         ("order: [deny all], allow: [all]", "must have either order, or allow and deny"),
         ("allow: [10.0.0.1], deny: [10.0.0.1]", "which is allowed as well"),
         ("order: ['deny if $path == \"/\"']", "there is no variable $path"),
+        ("allow: [all], satisfy: any", "needs a condition"),
         ("allow: [nowhere]", "an address, a network"),
     ],
 )
