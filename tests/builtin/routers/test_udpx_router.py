@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
 import gevent
 import pytest
 
+from hemi import component as registry
 from hemi.proxy_protocol import build_v2
 from hemi.source import Dirs
 from tests.dnsserver import DNSServer
 from tests.net.conftest import net  # noqa: F401  a fixture
 from tests.net.kit import Net, dial, problems, until
 from tests.net.udpkit import Client, backend, nodes, router, to
-from tests.running import require_program
+from tests.running import TOP_DIR, require_program
 
 Start = Callable[[str], Net]
 
@@ -246,3 +249,23 @@ def test_dig(net: Start) -> None:  # noqa: F811
 )  # fmt: skip
 def test_mistakes(dirs: Dirs, text: str, problem: str) -> None:
     assert problem in problems(text.replace("backends:\nrouters", "routers"), dirs)
+
+
+def test_the_dealet_of_the_guide(
+    net: Start,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    guide = (TOP_DIR / "docs" / "developer" / "dealets.md").read_text()
+    code = next(part for part in re.findall(r"(?:^    .*\n|^\n)+", guide, re.M) if "class Shout" in part)
+    (tmp_path / "shouting.py").write_text(textwrap.dedent(code))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    try:
+        one = net(
+            router("      - dealets: [shout]\n", before="extensions: [shouting]\n").replace("backends:\n", "")
+        )
+        with Client(one.address("front")) as client:
+            assert [client.ask(), client.ask(b"a")] == [b"HELLO", b"A"]
+        until(lambda: one.owner("front").requests == 1)
+    finally:
+        registry.forget({"shouting"})
