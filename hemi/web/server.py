@@ -218,6 +218,7 @@ class HTTPXServer(Server, sign="httpx_server"):
     def prepare(self) -> None:
         """Builds the tables and takes the addresses."""
         self.gates: list[Gate] = []
+        self._open: list[Gate] = []  # those whose addresses are still to be given back
         self.meter = new_meter()
         """Of requests that no webapp wants."""
         self.clock = self.stage.clock
@@ -253,6 +254,7 @@ class HTTPXServer(Server, sign="httpx_server"):
         options = ListenOptions(self.backlog, self.uds_mode, self.uds_user, self.uds_group)
         for address in self.address:
             self.gates.append(Gate(self, listen(address, options, self.name)))
+            self._open.append(self.gates[-1])
 
     def _prepare_tls(self) -> None:
         self.tls_sites = SiteTable(self.tls_strict_sni)
@@ -316,13 +318,14 @@ class HTTPXServer(Server, sign="httpx_server"):
 
     def stop(self, deadline: float) -> None:
         """Closes the gates, gives the addresses back, waits for the connections until `deadline`, cuts the rest."""
-        gates, self.gates = getattr(self, "gates", []), []
+        gates, self._open = getattr(self, "_open", []), []
         for gate in gates:
             gate.close()
             gate.listener.release()  # before the drain: clients must be refused, not queued for nobody
-        websockets.drain(self.stage, deadline, at_once=any(gate.closing for gate in gates))
+        closing = any(gate.closing for gate in getattr(self, "gates", ()))
+        websockets.drain(self.stage, deadline, at_once=closing)
         for gate in gates:
-            gate.join(deadline)
+            gate.join(deadline)  # its connections count until they have ended
 
     # For the gates and connections
 

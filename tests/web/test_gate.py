@@ -323,6 +323,7 @@ def test_stopping_drains() -> None:
         stopping = gevent.spawn(site.stage.stop, time.monotonic() + 10)
         assert idle.is_closed()
         assert not stopping.dead
+        assert until(lambda: site.server.conns == 1), "those that drain are counted"
         GO.set()
         answer = busy.answer()
         assert answer.content == b"app" and answer.closes
