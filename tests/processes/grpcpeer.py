@@ -93,7 +93,13 @@ def serve(pem: list[str]) -> None:
         }
 
     server = grpc.server(futures.ThreadPoolExecutor(max_workers=16), options=UNLIMITED)
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers()),))
+    health = {"Check": grpc.unary_unary_rpc_method_handler(lambda request, context: b"\x08\x01")}
+    server.add_generic_rpc_handlers(
+        (
+            grpc.method_handlers_generic_handler(SERVICE, handlers()),
+            grpc.method_handlers_generic_handler("grpc.health.v1.Health", health),
+        )
+    )
     if pem:
         pair = [Path(name).read_bytes() for name in pem]
         port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(pair[1], pair[0])]))
