@@ -2,41 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Any
-
 import gevent
 
 from tests.badserver import answering, bad_server
 from tests.web.proxy.proxykit import proxying
 from tests.webkit import TIMEOUT
-
-CALLS = 27
-"""Python calls of a proxied exchange on kept connections, from the wait for the request to the next one."""
-
-
-def test_the_budget_of_calls() -> None:
-    with bad_server(answering()) as node, proxying(node) as site, site.connect() as client:
-
-        def exchange() -> None:
-            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-            assert client.answer().status == 200
-
-        for _ in range(3):
-            exchange()
-        calls: list[str] = []
-
-        def note(frame: Any, event: str, argument: Any) -> None:
-            if event == "call" and "/hemi/" in frame.f_code.co_filename:
-                calls.append(frame.f_code.co_name)
-
-        sys.setprofile(note)
-        try:
-            for _ in range(10):
-                exchange()
-        finally:
-            sys.setprofile(None)
-        assert len(calls) / 10 <= CALLS, calls[: len(calls) // 10]
 
 
 def test_no_get_fails_while_nodes_die_and_come_back() -> None:

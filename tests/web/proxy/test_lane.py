@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
+from tests import cgikit
 from tests.badserver import Again, Close, Drip, Hang, Request, Reset, answering, bad_server, ok
 from tests.web.proxy.proxykit import node_of, proxying
 from tests.webkit import Answer, Client, until
@@ -149,3 +153,37 @@ def test_fields_that_depend_on_the_request() -> None:
         assert [seen.header("x-path") for seen in node.requests] == ["/a", "/b", "/a"]
         assert {seen.header("x-const") for seen in node.requests} == {"c"}
         assert {seen.header("host") for seen in node.requests} == {"a.example.inner"}
+
+
+CALLS = {"http": 26, "fcgi": 34}
+"""Python calls of an exchange on kept connections, from the wait for the request to the next one."""
+
+
+@pytest.mark.parametrize("protocol", CALLS)
+def test_the_budget_of_calls(protocol: str) -> None:
+    with ExitStack() as stack:
+        if protocol == "http":
+            site = stack.enter_context(proxying(stack.enter_context(bad_server(answering()))))
+        else:
+            app = stack.enter_context(cgikit.answering(cgikit.plain(b"hello")))
+            site = stack.enter_context(cgikit.site("fcgi", app.address, backend={"keep_conn": True}))
+        client = stack.enter_context(site.connect())
+        calls: Counter[str] = Counter()
+
+        def note(frame: Any, event: str, argument: Any) -> None:
+            if event == "call" and "/hemi/" in frame.f_code.co_filename:
+                calls[frame.f_code.co_qualname] += 1
+
+        def exchange() -> None:
+            client.send(b"GET /a.php HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert client.answer().status == 200
+
+        for _ in range(3):
+            exchange()
+        sys.setprofile(note)
+        try:
+            for _ in range(10):
+                exchange()
+        finally:
+            sys.setprofile(None)
+        assert sum(calls.values()) / 10 < CALLS[protocol] + 1, calls.most_common()
