@@ -458,7 +458,7 @@ class Crew:
         child.beat_at = time.monotonic()
         child.blocked_for = seconds
         who = f"worker {child.number} (process {child.pid})"
-        if stack:
+        if stack and child.state != "starting":  # to import an application may well take a while
             self.log.warning(f"the hub of {who} has been blocked for {seconds:.1f} s by:\n{stack.rstrip()}")
         limit = self.settings.hang_timeout
         if limit and seconds >= limit and child.state in ("ready", "draining") and not child.verdict:
