@@ -231,7 +231,7 @@ def test_it_ends_when_it_is_idle_or_old(serve: Serve, limit: str) -> None:
 def test_slow_names_stop_nobody(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socks_udp, "MOST_ASKED", 1)
     dns = DNSServer()
-    dns.delay = {"A": 0.2, "AAAA": 0.2}
+    dns.delay = {"A": 1.0, "AAAA": 1.0}
     dns.zone[("slow.example.", "A")] = ["127.0.0.1"]
     resolv = f'resolv: {{servers: ["127.0.0.1:{dns.address[1]}"], hosts_file: {tmp_path}/none}}\n'
     served = serve(resolv + config(UDP))
