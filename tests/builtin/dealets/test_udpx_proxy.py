@@ -89,6 +89,16 @@ def test_who_does_not_answer_has_failed(net: Start) -> None:  # noqa: F811
             assert client.ask() == b"hello"
 
 
+def test_who_sends_what_is_ignored_does_not_take_down_a_node_that_is_checked(net: Start) -> None:  # noqa: F811
+    with nodes(lambda data: [data] if data == b"ping" else []) as (node,):
+        check = "max_fails: 1, checks: [{udp: {request: ping}}]"
+        one = net(proxy(node, more="responses: 1, idle_timeout: 50ms", of_backend=check))
+        with Client(one.address("front")) as client:
+            client.send(b"rubbish")
+            until(lambda: any(data == b"rubbish" for data, _ in node.got) and not one.owner("front").conns)
+        assert not one.log.find("is down")
+
+
 def test_no_answer_expected(net: Start) -> None:  # noqa: F811
     with nodes(lambda data: []) as (node,):
         one = net(proxy(node, more="responses: 0, idle_timeout: 50ms", of_backend="max_fails: 1"))
