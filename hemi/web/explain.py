@@ -16,12 +16,10 @@ from hemi.sockets import Peer
 from hemi.tls import TLSInfo
 from hemi.web.errors import HTTPError
 from hemi.web.h1.conn import Server1Conn
-from hemi.web.socklet import Socklet
 from hemi.web.variables import REQUEST_SCOPE
 from hemi.web.websocket.handshake import is_upgrade
 
 if TYPE_CHECKING:
-    from hemi.component import Component
     from hemi.web.request import Request
     from hemi.web.rule import Rule
     from hemi.web.server import HTTPXServer
@@ -155,7 +153,7 @@ def _search(webapp: Webapp, request: Request) -> tuple[list[dict[str, Any]], str
                 "if": text,
                 "variables": _variables(text, request) if match is not None else {},
                 "matches": matches,
-                "runs": _runs(rule, request),
+                "runs": _runs(rule),
                 "revisers": [reviser.label for reviser in rule.revisers],
             }
         )
@@ -163,10 +161,10 @@ def _search(webapp: Webapp, request: Request) -> tuple[list[dict[str, Any]], str
             return told, problem
         if matches:
             request.rule = rule
-            if rule.socklets and not rule.handlets and not is_upgrade(request):
+            if rule.socklets and not is_upgrade(request):
                 runs.append(f"{rule.socklets[0].label}: 426, as the request does not open a WebSocket")
                 return told, ", when it declines ".join(runs)
-            runs += _runs(rule, request)
+            runs += _runs(rule)
             if not rule.handlets and not rule.socklets:
                 break
     if not runs:
@@ -179,16 +177,9 @@ def _search(webapp: Webapp, request: Request) -> tuple[list[dict[str, Any]], str
     return told, ", when it declines ".join(runs) + last
 
 
-def _may_run(part: Component, rule: Rule, request: Request) -> bool:
-    """Whether a part of a rule is for this request: socklets are for WebSockets, and handlets beside them for the rest."""
-    if isinstance(part, Socklet):
-        return is_upgrade(request) or not rule.handlets
-    return not rule.socklets or not is_upgrade(request)
-
-
-def _runs(rule: Rule, request: Request) -> list[str]:
+def _runs(rule: Rule) -> list[str]:
     if rule.handlets or rule.socklets:
-        return [part.label for part in (*rule.socklets, *rule.handlets) if _may_run(part, rule, request)]
+        return [part.label for part in (*rule.handlets, *rule.socklets)]
     if rule.return_file is not None:
         return [f"return_file {rule.return_file}"]
     text = cast("Any", rule.return_text)

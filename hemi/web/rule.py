@@ -13,7 +13,6 @@ from hemi.web.limits import Limited
 from hemi.web.reviser import Reviser
 from hemi.web.socklet import Socklet
 from hemi.web.variables import REQUEST_SCOPE
-from hemi.web.websocket.handshake import is_upgrade
 
 if TYPE_CHECKING:
     from hemi.web.request import Request
@@ -24,8 +23,7 @@ REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 class Rule(Limited, kind="rules", sign="rule", nested=True):
-    """Runs its handlets for the requests that meet its condition, until one handles the request; its socklets for those
-    that open a WebSocket. Other requests for a rule that has socklets only are answered with 426.
+    """Runs its handlets, or its socklets, for the requests that meet its condition, until one handles the request.
 
     When all of them decline, the search goes on with the next rule.
     """
@@ -34,7 +32,9 @@ class Rule(Limited, kind="rules", sign="rule", nested=True):
 
     if_: Condition | None = prop(None, "Which requests; all when missing.", inherit=False)
     handlets: Parts[Handlet] = prop([], "What may handle them, in this order.", inherit=False)
-    socklets: Parts[Socklet] = prop([], "What may serve WebSockets, in this order.", inherit=False)
+    socklets: Parts[Socklet] = prop(
+        [], "What may serve WebSockets, in this order; other requests are answered with 426.", inherit=False
+    )
     revisers: Parts[Reviser] = prop(
         [], "What revises them and their responses, in this order.", inherit=False
     )
@@ -53,7 +53,10 @@ class Rule(Limited, kind="rules", sign="rule", nested=True):
         """A rule must do one thing."""
         returns = self.return_code is not None or self.return_file is not None
         if returns and (self.handlets or self.socklets):
-            yield "must have either handlets and socklets, or return_code and return_file, not both"
+            yield "must have either handlets or socklets, or return_code and return_file, not both"
+        if self.handlets and self.socklets:
+            # One that guards (basic_auth, access) would be expected to guard the socklets, too.
+            yield "socklets", "must not stand beside handlets: they belong in a rule of their own"
         if not returns and not self.handlets and not self.socklets:
             yield "must have handlets, socklets, return_code or return_file"
         if self.return_text is not None and self.return_code is None:
@@ -74,9 +77,6 @@ class Rule(Limited, kind="rules", sign="rule", nested=True):
     def _compile(self) -> Run:
         if self.return_code is not None or self.return_file is not None:
             return self._make_return()
-        if self.socklets and self.handlets:
-            serve, handle = _chain(self.socklets), _chain(self.handlets)
-            return lambda req, resp: (serve if is_upgrade(req) else handle)(req, resp)
         return _chain(self.socklets or self.handlets)
 
     def _with_revisers(self, run: Run) -> Run:

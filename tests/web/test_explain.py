@@ -132,7 +132,7 @@ webapps:
   a:
     hostnames: ["*"]
     rules:
-      - {if: $path == "/both", socklets: hello, handlets: static, web_root: .}
+      - {if: $path == "/both", handlets: static, web_root: .}
       - {socklets: [hello, echo]}
 servers: {main: {type: httpx_server, address: "127.0.0.1:0", webapps: [a]}}
 """
@@ -143,7 +143,11 @@ UPGRADE = [("Upgrade", "websocket"), ("Connection", "upgrade")]
     ("url", "fields", "outcome"),
     [
         ("/both", [], "static, when it declines hello: 426, as the request does not open a WebSocket"),
-        ("/both", UPGRADE, "hello, when it declines hello, when it declines echo, and when all decline 404"),
+        (
+            "/both",
+            UPGRADE,
+            "static, when it declines hello, when it declines echo, and when all decline 404",
+        ),
         ("/", [], "hello: 426, as the request does not open a WebSocket"),
         ("/", UPGRADE, "hello, when it declines echo, and when all decline 404"),
     ],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+import hemi.builtin.handlets.access
+import hemi.builtin.handlets.static
 import hemi.builtin.socklets.echo
 import hemi.builtin.socklets.hello  # noqa: F401
 from hemi import component as registry
@@ -36,7 +38,8 @@ _guarded = registry._registry["socklets"].pop("guarded_socklet", Guarded)
 def test_rules(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registry._registry["socklets"], "guarded_socklet", _guarded)
     rules = [
-        {"if": '$path == "/both"', "socklets": "hello", "handlets": [webkit.scripted(webkit.hello)]},
+        {"if": '$path == "/both" and $header_upgrade == "websocket"', "socklets": "hello"},
+        {"if": '$path == "/both"', "handlets": [webkit.scripted(webkit.hello)]},
         {"if": '$path ^= "/guarded"', "socklets": ["guarded_socklet", "shared"]},
         {"socklets": "echo"},
     ]
@@ -58,7 +61,21 @@ def test_rules(monkeypatch: pytest.MonkeyPatch) -> None:
             assert ws.receive() == "x"
 
 
-def test_a_rule_does_one_thing() -> None:
-    mapping = webkit.config(rules=[{"socklets": "echo", "return_code": 200}])
-    with pytest.raises(ConfigError, match="must have either handlets and socklets, or return_code"):
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"return_code": 200}, "must have either handlets or socklets, or return_code"),
+        ({"handlets": "static"}, "socklets must not stand beside handlets"),
+    ],
+)
+def test_a_rule_does_one_thing(more: dict[str, object], message: str) -> None:
+    mapping = webkit.config(rules=[{"socklets": "echo", **more}])
+    with pytest.raises(ConfigError, match=message):
         load_mapping(mapping, Dirs("/tmp", "/tmp", "/tmp", "/tmp"))
+
+
+def test_what_guards_stands_before() -> None:
+    rules = [{"handlets": [{"access": {"deny": ["127.0.0.0/8"]}}]}, {"socklets": "echo"}]
+    with webkit.running(webkit.config(rules=rules)) as site, site.connect() as client:
+        client.request("GET", "/", FIELDS)
+        assert client.answer().status == 403

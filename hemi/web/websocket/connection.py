@@ -445,6 +445,7 @@ class WebSocket:
     def wait_sent(self) -> None:
         """Waits until what was queued has gone out, or cannot any more, for up to `close_timeout`."""
         self._outbox.wait(self.terms.close_timeout)
+        self._outbox.release()
 
     # Time
 
