@@ -12,10 +12,11 @@ import shutil
 import statistics
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from toolkit.benchmarks import datagrams, h2proxies, memory, proxies, relays, websockets, wrk
+from toolkit.benchmarks import datagrams, h2proxies, http2, memory, proxies, relays, websockets, wrk
 from toolkit.benchmarks.servers import PEERS, BenchError, Server, find_program, make_files, running
 from toolkit.benchmarks.works import WORKS, Work
 
@@ -25,6 +26,7 @@ SUITES = {
     "proxy": [*proxies.WORKS],
     "net": [*relays.WORKS, "idlerelays", *datagrams.WORKS],
     "websocket": [*websockets.WORKS, "wsidle"],
+    "http2": [*http2.WORKS],
     "http2proxy": [*h2proxies.WORKS],
 }
 
@@ -55,6 +57,9 @@ def main(arguments: list[str]) -> int:
                         ),
                         flush=True,
                     )
+                elif name in http2.WORKS:
+                    h2 = http2.running(Path(folder), http2.WORKS[name].port, server_core, without)
+                    print(_measure(h2, http2.WORKS[name], options, load_core, http2.load), flush=True)
                 elif name in h2proxies.WORKS:
                     print(
                         h2proxies.measure(
@@ -133,6 +138,7 @@ def _measure(
     work: Work,
     options: argparse.Namespace,
     load_core: int | None,
+    load: Callable[[str, int, int | None, Work], wrk.Run] = wrk.load,
 ) -> str:
     with peers as servers:
         figures: dict[str, list[float]] = {server.name: [] for server in servers}
@@ -141,7 +147,7 @@ def _measure(
             shift = round_number % len(servers)
             for server in servers[shift:] + servers[:shift]:
                 url = f"{work.scheme}://127.0.0.1:{server.ports[work.port]}{work.path}"
-                result = wrk.run(url, options.seconds, load_core, fields=work.fields)
+                result = load(url, options.seconds, load_core, work)
                 if round_number >= 0:
                     figures[server.name].append(getattr(result, work.figure))
                     failed[server.name] += result.failed

@@ -7,6 +7,7 @@ import subprocess
 from typing import NamedTuple
 
 from toolkit.benchmarks.servers import BenchError, pinned
+from toolkit.benchmarks.works import Work
 
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3}
 
@@ -39,6 +40,11 @@ def run(
     if done.returncode:
         raise BenchError(f"wrk failed on {url}: {done.stderr or done.stdout}")
     return parse(done.stdout)
+
+
+def load(url: str, seconds: int, core: int | None, work: Work) -> Run:
+    """Loads a URL as a work wants it."""
+    return run(url, seconds, core, fields=work.fields)
 
 
 def parse(output: str) -> Run:

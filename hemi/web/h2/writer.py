@@ -34,8 +34,13 @@ SHARE = 65536
 GATHER = 32768
 """Up to this size pieces are joined for one send; larger ones go out from where they lie."""
 
+MAX_BUFFERS = 16
+"""How many buffers for files are kept."""
+
 FAIR_BYTES = 1 << 20
 """After so many bytes sent without waiting, the other greenlets get their turn."""
+
+_buffers: list[bytearray] = []
 
 
 class Writer:
@@ -43,6 +48,8 @@ class Writer:
     `lost` is called with the error when nothing can be sent any more, `flushed` when all has been sent."""
 
     __slots__ = (
+        "_buffer",
+        "_filled",
         "_flushed",
         "_lost",
         "_run",
@@ -73,6 +80,9 @@ class Writer:
         """Bytes of contents that have been taken from streams."""
         self.delivered = 0
         """Bytes of frames that have been sent."""
+        self._buffer: bytearray | None = None
+        self._filled = 0
+        """The buffer that files are read into until they have been sent, and how much of it is used."""
         self._lost = lost
         self._flushed = flushed
         self._run = self._write
@@ -126,6 +136,7 @@ class Writer:
                 else:
                     for at in range(0, len(pieces), 512):  # IOV_MAX is 1024
                         channel.send_pieces(pieces[at : at + 512])
+                self._give_back()
                 self.delivered += size
                 unwaited += size
                 if unwaited >= FAIR_BYTES:
@@ -135,6 +146,7 @@ class Writer:
             self.broken = True
             self._lost(error)
         finally:
+            self._give_back()
             self.busy = False
             self._flushed()
 
@@ -167,12 +179,12 @@ class Writer:
         """Frames the next `size` bytes of a stream's source."""
         source, at = stream.source, stream.at
         if isinstance(source, int):
-            data: Any = os.pread(source, size, at) if size else b""
-            if len(data) < size:
-                stream.fault = EOFError(f"the file ends {stream.end - at - len(data)} bytes early")
-                size, stream.end = len(data), at + len(data)
+            view, first = self._read(source, at, size), 0
+            if len(view) < size:
+                size = len(view)
+                stream.fault = EOFError(f"the file ends {stream.end - at - size} bytes early")
+                stream.end = at + size
                 stream.closes = False
-            view, first = memoryview(data), 0
         else:
             view, first = memoryview(source or b""), at
         stream.at = at = at + size
@@ -195,3 +207,22 @@ class Writer:
             pieces += (pack_header((stop - first) << 8 | DATA, last, sid), view[first:stop])
             frames += 1
         return size + 9 * frames
+
+    def _read(self, file: int, at: int, size: int) -> memoryview:
+        """Reads a part of a file into the writer's buffer: new memory for each would cost as much as the copying."""
+        buffer = self._buffer
+        if buffer is None:
+            buffer = self._buffer = _buffers.pop() if _buffers else bytearray(BURST)
+        filled = self._filled
+        view = memoryview(buffer)[filled : filled + size]
+        got = os.preadv(file, [view], at) if size else 0
+        self._filled = filled + got
+        return view[:got]
+
+    def _give_back(self) -> None:
+        """What was read has been sent."""
+        if self._buffer is not None:
+            if len(_buffers) < MAX_BUFFERS:
+                _buffers.append(self._buffer)
+            self._buffer = None
+            self._filled = 0
