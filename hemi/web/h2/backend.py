@@ -45,6 +45,8 @@ from hemi.web.errors import NotProcessed
 from hemi.web.h1.answer import BadAnswer, Head
 from hemi.web.h2.clienthead import RequestFields
 from hemi.web.h2.clientstream import Backend2Stream
+from hemi.web.h2.clienttables import Decoder, Encoder
+from hemi.web.h2.errors import ConnectionFault
 
 if TYPE_CHECKING:
     from hemi.upstream.dial import Dialed
@@ -194,7 +196,8 @@ class Backend2Conn:
 
     def start(self, deadline: float) -> Backend2Conn:
         """Exchanges prefaces and settings (§3.4). Raises DialFailed, with the connection closed."""
-        h2, terms = self._h2, self.terms
+        h2: Any = self._h2
+        terms = self.terms
         h2.local_settings = Settings(
             client=True,
             initial_values={
@@ -205,7 +208,8 @@ class Backend2Conn:
             },
         )
         h2.max_inbound_frame_size = MAX_FRAME
-        h2.decoder.max_header_list_size = terms.max_head * BOMB
+        h2.encoder = Encoder()
+        h2.decoder = Decoder(4096, terms.max_head * BOMB)
         h2.initiate_connection()
         h2.increment_flow_control_window(CONN_WINDOW - 65535)
         self._reading = gevent.spawn(self._read)
@@ -415,6 +419,8 @@ class Backend2Conn:
                     gevent.sleep(0.01)
         except _Broken as error:
             self._complain(str(error), error.code)
+        except ConnectionFault as error:  # of the decoder
+            self._complain(f"it breaks the rules of HTTP/2: {error}", ErrorCodes(error.code))
         except H2Error as error:
             code = getattr(error, "error_code", ErrorCodes.PROTOCOL_ERROR)
             self._complain(f"it breaks the rules of HTTP/2: {str(error) or type(error).__name__}", code)
