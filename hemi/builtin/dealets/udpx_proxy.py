@@ -53,8 +53,8 @@ class UDPXProxy(Dealet, sign="udpx_proxy"):
     responses: int | None = prop(
         None,
         "How many datagrams answer one of the client's. The session ends when all have come, and a node that sends "
-        "none has failed, unless it has checks; 0: none are expected. When missing, nothing is known: a session ends by "
-        "idle_timeout.",
+        "none has failed, unless it has checks; 0: none are expected. When missing, nothing is known: a session ends "
+        "by idle_timeout.",
         least=0, most=1000000, inherit=False,
     )  # fmt: skip
     idle_timeout: Duration = prop("1m", "After how long without a datagram a session ends.", least="10ms")
