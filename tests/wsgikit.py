@@ -12,6 +12,8 @@ import hemi.builtin.handlets.app
 import hemi.builtin.handlets.wsgi  # noqa: F401  registers its component
 from tests import webkit
 
+TEXT = [("Content-Type", "text/plain")]
+
 _numbers = itertools.count(1)
 
 
@@ -33,3 +35,40 @@ def serve(app: Any, *, valid: bool = True, properties: dict[str, Any] | None = N
     handlet = mount(app, valid=valid, **(properties or {}))
     site: AbstractContextManager[webkit.Site] = webkit.serve(rules=[{"handlets": [handlet]}], **more)
     return site
+
+
+def plain(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    start_response("200 OK", [*TEXT, ("Content-Length", "5")])
+    return [b"hello"]
+
+
+def seen(environ: dict[str, Any], keys: list[str]) -> bytes:
+    return "\n".join(f"{key}={environ.get(key, '-')}" for key in keys).encode("latin-1")
+
+
+def shows(*keys: str) -> Any:
+    """An app that tells items of its environ."""
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        content = seen(environ, list(keys))
+        start_response("200 OK", [*TEXT, ("Content-Length", str(len(content)))])
+        return [content]
+
+    return app
+
+
+class Pieces:
+    """An iterable that notes whether it was closed."""
+
+    def __init__(self, pieces: Any) -> None:
+        self.pieces = iter(pieces)
+        self.closed = 0
+
+    def __iter__(self) -> Any:
+        return self
+
+    def __next__(self) -> bytes:
+        return next(self.pieces)
+
+    def close(self) -> None:
+        self.closed += 1
