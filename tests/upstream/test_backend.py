@@ -308,7 +308,7 @@ def test_stop_leaves_nothing_open(run: Run, peer: Peers) -> None:
 def test_a_connection_made_during_the_stop_is_not_used(
     run: Run, peer: Peers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hemi.upstream.dial._is_connected", lambda sock: False)  # as on another machine
+    monkeypatch.setattr("hemi.upstream.dial._peer_of", lambda sock: None)  # as on another machine
     running = run(listed(f'address: "{peer().address}"'))
     dialing = spawned(running["b"].lease().take)
     running.stop()
