@@ -106,6 +106,7 @@ class Leader:
         """Leads until it is told to end; returns the exit code."""
         self._adopt()
         self._hear_signals()
+        self.crew.reap()  # orphans that were left to us, and have ended before we heard of such things
         self.loop.every(1.0, self._look)
         if self.notify.interval:
             self.loop.every(self.notify.interval, self.notify.ping)
