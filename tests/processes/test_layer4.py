@@ -12,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -186,44 +185,51 @@ routers:
 # Links
 
 
-@pytest.fixture
-def link(tmp_path: Path) -> Iterator[Callable[[str], list[str]]]:
-    """Two network namespaces and a link between them: link(rate) makes it that slow, with a queue so short that it
-    loses packets, and returns the command that runs something on the client's side. 10.203.0.1 is the server's."""
-    ip, tc = require_program("ip", "iproute2"), require_program("tc", "iproute2")
-    if os.geteuid():
-        pytest.skip("only root may make network namespaces")
-    names = [f"gorox-{os.getpid()}-{side}" for side in "sc"]
-    made = []
+class Link:
+    """Two network namespaces with a link between them, on whose one side is 10.203.0.1."""
 
-    def inside(number: int, *command: str) -> list[str]:
-        return [ip, "netns", "exec", names[number], *command]
+    def __init__(self) -> None:
+        self.ip, self.tc = require_program("ip", "iproute2"), require_program("tc", "iproute2")
+        self.names = [f"gorox-{os.getpid()}-{side}" for side in "sc"]
 
-    def make(rate: str) -> list[str]:
-        for number in (0, 1):
-            for command in (
-                [ip, "addr", "add", f"10.203.0.{number + 1}/24", "dev", f"veth{number}"],
-                [ip, "link", "set", f"veth{number}", "up"],
-                [ip, "link", "set", "lo", "up"],
-                [tc, "qdisc", "add", "dev", f"veth{number}", "root", "tbf",
-                 "rate", rate, "burst", "4kb", "limit", "8kb"],
-            ):  # fmt: skip
-                run(*inside(number, *command))
-        return inside(1)
+    def on(self, side: int, *command: str) -> list[str]:
+        """The command that runs a command on the server's side (0) or the client's (1)."""
+        return [self.ip, "netns", "exec", self.names[side], *command]
 
-    try:
-        for name in names:
-            done = subprocess.run([ip, "netns", "add", name], capture_output=True, check=False)
+    def make(self) -> None:
+        """Makes it; skips the test where that is not possible."""
+        for name in self.names:
+            done = subprocess.run([self.ip, "netns", "add", name], capture_output=True, check=False)
             if done.returncode:
                 pytest.skip(f"network namespaces cannot be made here: {done.stderr.decode().strip()}")
-            made.append(name)
-        run(
-            *inside(0, ip, "link", "add", "veth0", "type", "veth", "peer", "name", "veth1", "netns", names[1])
-        )
-        yield make
+        run(*self.on(0, *f"{self.ip} link add veth0 type veth peer name veth1 netns {self.names[1]}".split()))
+        for side in (0, 1):
+            run(*self.on(side, *f"{self.ip} addr add 10.203.0.{side + 1}/24 dev veth{side}".split()))
+            for device in ("lo", f"veth{side}"):
+                run(*self.on(side, self.ip, "link", "set", device, "up"))
+
+    def slow_down(self, rate: str) -> None:
+        """Makes it slow, with a queue so short that it loses packets."""
+        for side in (0, 1):
+            words = f"{self.tc} qdisc replace dev veth{side} root tbf rate {rate} burst 4kb limit 12kb"
+            run(*self.on(side, *words.split()))
+
+    def remove(self) -> None:
+        """Removes what was made."""
+        for name in self.names:
+            subprocess.run([self.ip, "netns", "del", name], capture_output=True, check=False)
+
+
+@pytest.fixture
+def link() -> Iterator[Link]:
+    if os.geteuid():
+        pytest.skip("only root may make network namespaces")
+    one = Link()
+    try:
+        one.make()
+        yield one
     finally:
-        for name in made:
-            subprocess.run([ip, "netns", "del", name], capture_output=True, check=False)
+        one.remove()
 
 
 CLIENT = """
@@ -244,41 +250,33 @@ print("same" if back == data else f"{len(back)} of {size}")
 """
 
 
-@pytest.mark.parametrize(
-    ("rate", "size", "pause"),
-    [("20mbit", 400_000, 0.0), ("2mbit", 120_000, 0.0), ("20mbit", 200_000, 0.05)],
-    ids=["loses packets", "slow", "slow reader"],
-)
-def test_bad_links(
-    tmp_path: Path, link: Callable[[str], list[str]], rate: str, size: int, pause: float
-) -> None:
+@pytest.mark.slow
+def test_bad_links(tmp_path: Path, link: Link) -> None:
     """All arrives, the half-close as well; whoever is slow but takes something within `write_timeout` is not cut."""
-    client = link(rate)
-    text = f"""
+    config = tmp_path / "test.yaml"
+    config.write_text(f"""
 write_timeout: 400ms
 backends: {{back: {{type: tcpx_backend, nodes: [{{address: {tmp_path}/echo.sock}}]}}}}
 routers:
   front: {{type: tcpx_router, address: "10.203.0.1:7000", cases: [dealets: [{{tcpx_proxy: {{to_backend: back}}}}]]}}
 servers:
   echo: {{type: echo_server, address: {tmp_path}/echo.sock, write_timeout: 30s}}
-"""
-    config = tmp_path / "test.yaml"
-    config.write_text(text)
-    server: Any = GoroxProcess(
-        tmp_path,
-        None,
-        command=[
-            *client[:3], client[3][:-1] + "s", sys.executable, str(TOP_DIR / "bin" / "gorox"),
-            "--single", "--top-dir", str(tmp_path), "--config", str(config),
-        ],
-        wait=False,
+""")
+    program = [sys.executable, str(TOP_DIR / "bin" / "gorox"), "--single", "--top-dir", str(tmp_path)]
+    server = GoroxProcess(
+        tmp_path, None, command=link.on(0, *program, "--config", str(config)), wait=False
     )  # fmt: skip
+
+    def through(rate: str, size: int, pause: float = 0.0) -> bytes:
+        link.slow_down(rate)
+        return run(*link.on(1, sys.executable, "-c", CLIENT, str(size), str(pause))).stdout
+
     try:
         server.wait_ready()
-        done = run(*client, sys.executable, "-c", CLIENT, str(size), str(pause))
-        assert done.stdout == b"same\n"
-        if rate == "20mbit" and not pause:
-            shown = run(*client, "tc", "-s", "qdisc", "show", "dev", "veth1").stdout.decode()
-            assert int(re.findall(r"dropped (\d+)", shown)[0]) > 0  # else it has not shown anything
+        assert through("20mbit", 250_000) == b"same\n"
+        shown = run(*link.on(0, "tc", "-s", "qdisc", "show", "dev", "veth0")).stdout.decode()
+        assert int(re.findall(r"dropped (\d+)", shown)[0]) > 0  # else it has not shown anything
+        assert through("2mbit", 100_000) == b"same\n"
+        assert through("20mbit", 150_000, 0.05) == b"same\n"  # a slow reader
     finally:
         server.kill()

@@ -332,7 +332,9 @@ def measure_idle(folder: Path, cores: tuple[int | None, int | None], without: fr
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     if hard < 2 * IDLE_RELAYS + 1000:
-        raise BenchError(f"{IDLE_RELAYS} relays need {2 * IDLE_RELAYS + 1000} open files; the hard limit is {hard}")
+        raise BenchError(
+            f"{IDLE_RELAYS} relays need {2 * IDLE_RELAYS + 1000} open files; the hard limit is {hard}"
+        )
     lines = [
         f"\n### {IDLE_RELAYS:,} idle relayed connections\n",
         "| | KiB each (aim: at most 40) |",
