@@ -154,3 +154,28 @@ def test_garbage_never_breaks_the_reader(wire: bytes) -> None:
         Reader().feed(wire)
     except FCGIError:
         pass
+
+
+@given(
+    st.binary(max_size=300),
+    st.integers(0, 255),
+    st.booleans(),
+    st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=2),
+    st.binary(max_size=3),
+)
+def test_what_is_whole_is_what_the_reader_reads(
+    output: bytes, padding: int, empty: bool, changes: list[tuple[int, int]], tail: bytes
+) -> None:
+    """Of any bytes at all: `whole` sees nothing that the reader would not, and says None for the rest."""
+    data = bytearray(pack(">BBHHBx", 1, fcgi.STDOUT, 1, len(output), padding) + output + bytes(padding))
+    data += pack(">BBHHBx", 1, fcgi.STDOUT, 1, 0, 0) * empty
+    data += pack(">BBHHBx", 1, fcgi.END_REQUEST, 1, 8, 0) + bytes(8) + tail
+    for at, byte in changes:
+        data[at % len(data)] = byte
+    place = fcgi.whole(bytes(data))
+    if place is None:
+        assert changes or tail
+        return
+    reader = Reader()
+    assert reader.feed(bytes(data)) == bytes(data[place[0] : place[1]])
+    assert reader.done and not reader.excess and not reader.errors

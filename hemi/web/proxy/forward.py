@@ -142,7 +142,6 @@ class Forward:
     def take_up(self, head: bytes, begun: Begun) -> None:
         """Goes on with what a `Lane` has begun."""
         self.head = head
-        self.proxy.budget.earn()
         self.gone = begun.conn is not None and begun.conn.gone
         self.lease = self.backend.lease(self.req, self.deadline)
         self.lease.adopt(begun.node, begun.conn, begun.taken)

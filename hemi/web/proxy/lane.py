@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "HTTPLane", "Lane"]
 
 KNOWN_ANSWERS = 1024
+KNOWN_SIZE = 2048
+"""How many heads of answers a lane remembers, and how large ones in bytes."""
+
 RECV_SIZE = 65536
 
 
@@ -116,6 +119,8 @@ class Lane:
         """Goes on, the long way."""
 
     def _remember(self, block: bytes, answer: Answer) -> None:
+        if len(block) > KNOWN_SIZE:
+            return
         if len(self._answers) >= KNOWN_ANSWERS:
             self._answers.clear()
         self._answers[block] = answer
