@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 
+from hemi.sockets import close_now
 from hemi.web.h2 import workers
 from hemi.web.h2.frames import DATA, END_STREAM, LEAST_FRAME, pack_header
 from hemi.web.h2.priority import Schedule
@@ -34,6 +35,9 @@ SHARE = 65536
 GATHER = 32768
 """Up to this size pieces are joined for one send; larger ones go out from where they lie."""
 
+SENDFILE_LEAST = 32768
+"""From which size on sendfile(2) is used for files: 2 calls a frame, but no copy, halve the cost of large ones."""
+
 MAX_BUFFERS = 16
 """How many buffers for files are kept."""
 
@@ -41,6 +45,7 @@ FAIR_BYTES = 1 << 20
 """After so many bytes sent without waiting, the other greenlets get their turn."""
 
 _buffers: list[bytearray] = []
+_NOTHING = memoryview(b"")
 
 
 class Writer:
@@ -49,6 +54,7 @@ class Writer:
 
     __slots__ = (
         "_buffer",
+        "_files",
         "_filled",
         "_flushed",
         "_lost",
@@ -81,6 +87,8 @@ class Writer:
         self.delivered = 0
         """Bytes of frames that have been sent."""
         self._buffer: bytearray | None = None
+        self._files: list[int] = []
+        """Descriptors that are used until what was gathered has been sent."""
         self._filled = 0
         """The buffer that files are read into until they have been sent, and how much of it is used."""
         self._lost = lost
@@ -131,6 +139,8 @@ class Writer:
                     break
                 if len(pieces) == 1:
                     channel.send(pieces[0])
+                elif self._files:
+                    self._send_with_files(pieces)
                 elif size <= GATHER:
                     channel.send(b"".join(pieces))
                 else:
@@ -142,9 +152,9 @@ class Writer:
                 if unwaited >= FAIR_BYTES:
                     unwaited = 0
                     gevent.sleep(0)
-        except OSError as error:
+        except (OSError, EOFError) as error:  # EOFError: a file shrank behind a header that has promised more
             self.broken = True
-            self._lost(error)
+            self._lost(error if isinstance(error, OSError) else BrokenPipeError(str(error)))
         finally:
             self._give_back()
             self.busy = False
@@ -178,7 +188,10 @@ class Writer:
     def _take(self, stream: Server2Stream, size: int, pieces: list[Any]) -> int:
         """Frames the next `size` bytes of a stream's source."""
         source, at = stream.source, stream.at
-        if isinstance(source, int):
+        file = self._lend(source, at + size) if size >= SENDFILE_LEAST and isinstance(source, int) else None
+        if file is not None:
+            view, first = _NOTHING, 0
+        elif isinstance(source, int):
             view, first = self._read(source, at, size), 0
             if len(view) < size:
                 size = len(view)
@@ -198,6 +211,8 @@ class Writer:
             if last:
                 stream.open = False
         sid, most, stop = stream.sid, self.frame_size, first + size
+        if file is not None:
+            return self._frame_file(sid, file, at - size, size, last, pieces)
         frames = 0
         while stop - first > most:
             pieces += (pack_header(most << 8 | DATA, 0, sid), view[first : first + most])
@@ -207,6 +222,43 @@ class Writer:
             pieces += (pack_header((stop - first) << 8 | DATA, last, sid), view[first:stop])
             frames += 1
         return size + 9 * frames
+
+    def _frame_file(self, sid: int, file: int, at: int, size: int, last: int, pieces: list[Any]) -> int:
+        """Frames a part of a file that is sent from where it lies."""
+        most, stop, frames = self.frame_size, at + size, 0
+        while at < stop:
+            part = min(most, stop - at)
+            flags = last if at + part == stop else 0
+            pieces += (pack_header(part << 8 | DATA, flags, sid), (file, at, part))
+            at += part
+            frames += 1
+        return size + 9 * frames
+
+    def _lend(self, file: int, least: int) -> int | None:
+        """A descriptor of the writer's own for a file that has at least so many bytes, where sendfile(2) can be used.
+
+        The stream may be reset and its file closed while the writer waits for the client: by then the number could be
+        another file's.
+        """
+        if self.channel.tls is not None or os.fstat(file).st_size < least:
+            return None
+        own = os.dup(file)
+        self._files.append(own)
+        return own
+
+    def _send_with_files(self, pieces: list[Any]) -> None:
+        """Sends pieces of which some are parts of files; what is before such a part goes out with it."""
+        channel = self.channel
+        before: list[Any] = []
+        for piece in pieces:
+            if piece.__class__ is tuple:
+                file, at, size = piece
+                channel.send_file(file, at, size, b"".join(before))
+                before.clear()
+            else:
+                before.append(piece)
+        if before:
+            channel.send(b"".join(before))
 
     def _read(self, file: int, at: int, size: int) -> memoryview:
         """Reads a part of a file into the writer's buffer: new memory for each would cost as much as the copying."""
@@ -220,7 +272,9 @@ class Writer:
         return view[:got]
 
     def _give_back(self) -> None:
-        """What was read has been sent."""
+        """What was read or lent has been sent."""
+        while self._files:
+            close_now(self._files.pop())
         if self._buffer is not None:
             if len(_buffers) < MAX_BUFFERS:
                 _buffers.append(self._buffer)

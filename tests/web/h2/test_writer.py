@@ -16,6 +16,8 @@ from tests.webkit import until
 class Channel:
     """Takes what is sent."""
 
+    tls = None
+
     def __init__(self, fail: bool = False) -> None:
         self.sent = b""
         self.writes = 0
@@ -29,6 +31,9 @@ class Channel:
 
     def send_pieces(self, pieces: list[bytes]) -> None:
         self.send(b"".join(pieces))
+
+    def send_file(self, file: int, start: int, size: int, head: bytes = b"") -> None:
+        self.send(head + os.pread(file, size, start))
 
 
 class Stream:
@@ -108,9 +113,11 @@ def test_a_stream_whose_window_shuts_lets_others_go() -> None:
     until(lambda: first.woken)
 
 
-@pytest.mark.parametrize("size", [0, 100, 16384, 100_000])
-def test_files(size: int) -> None:
+@pytest.mark.parametrize("tls", [None, object()])
+@pytest.mark.parametrize("size", [0, 100, 16384, 100_000, 600_000])
+def test_files(size: int, tls: Any) -> None:
     writer, channel, notes = made()
+    channel.tls = tls
     with tempfile.TemporaryFile() as file:
         data = os.urandom(size)
         file.write(data)
