@@ -11,6 +11,7 @@ from gevent.event import Event
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
 
+import hemi.builtin.handlets.forward_auth  # noqa: F401
 from tests.h2node import Exchange, Node2, echo, hello
 from tests.tlskit import Authority
 from tests.web.proxy.proxykit import node_of, proxying
@@ -506,3 +507,65 @@ def test_a_websocket_that_is_refused() -> None:
         upgrade(client)
         assert client.answer().status == 502
         assert "RFC 8441" in site.log.of("error")[0].message
+
+
+# Others that ask nodes
+
+
+def test_mirrors() -> None:
+    with (
+        Node2() as node,
+        Node2() as copy,
+        proxying(
+            node.address,
+            backend=V2,
+            backends={"copies": {"type": "http_backend", **V2, "nodes": [{"address": copy.address}]}},
+            mirror="copies",
+        ) as site,
+    ):
+        for _ in range(3):
+            assert site.get("/m").content == b"hello"
+        until(lambda: len(copy.exchanges) == 3)
+        until(lambda: site.stage.members["backends"]["copies"].roster.nodes[0].in_flight == 0)
+        assert copy.accepted == 1 and copy.exchanges[0][":path"] == "/m"
+        assert not any(exchange.is_reset.is_set() for exchange in copy.exchanges)
+
+
+def test_forward_auth() -> None:
+    def judge(exchange: Exchange) -> None:
+        exchange.answer(b"no", 403 if exchange["x-forwarded-uri"] == "/secret" else 200)
+
+    with (
+        Node2() as node,
+        Node2(judge) as sso,
+        proxying(
+            node.address,
+            backend=V2,
+            backends={"sso": {"type": "http_backend", **V2, "nodes": [{"address": sso.address}]}},
+            rule={
+                "handlets": [
+                    {"forward_auth": {"to_backend": "sso", "auth_uri": "/auth"}},
+                    {"http_proxy": {"to_backend": "up"}},
+                ]
+            },
+        ) as site,
+    ):
+        assert site.get("/open").content == b"hello"
+        answer = site.get("/secret")
+        assert (answer.status, answer.content) == (403, b"no")
+        assert sso.accepted == 1 and len(node.exchanges) == 1
+
+
+def test_a_priority_is_passed_on() -> None:
+    with Node2() as node, proxying(node.address, backend=V2) as site:
+        assert site.get("/", priority="u=1, i").status == 200
+        assert node.exchanges[0]["priority"] == "u=1, i"
+
+
+def test_a_stage_that_stops_ends_its_connections() -> None:
+    with Node2() as node:
+        with proxying(node.address, backend=V2) as site:
+            assert site.get().status == 200
+            assert node.open == 1
+        until(lambda: node.open == 0)
+        assert not site.stage.members["backends"]["up"].channels
