@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import stat
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from hemi.errors import EnvError, UsageError
 from hemi.procmgr.options import ACTIONS, OPTIONS, make_dirs, parse, usage
 from hemi.procmgr.program import GOROX
+from hemi.procmgr.settings import Settings
+from tests.running import TOP_DIR
 
 
 def test_nothing_means_serve_in_the_current_directory() -> None:
@@ -88,3 +91,10 @@ def test_make_dirs_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
     with pytest.raises(EnvError, match=r"--log-dir .* cannot be created"):
         make_dirs(parse(GOROX, [], str(tmp_path)))
+
+
+def test_every_option_and_every_property_of_workers_is_in_the_guide() -> None:
+    text = (TOP_DIR / "docs" / "operation" / "running.md").read_text()
+    missing = [name for name in OPTIONS if f"--{name}" not in text]
+    missing += [each.name for each in fields(Settings) if each.name != "log_level" and each.name not in text]
+    assert not missing
