@@ -87,6 +87,21 @@ def test_repr_and_peers() -> None:
         assert repr(gate) == f"<Gate {site.address} conns=0>"
 
 
+def test_a_connection_that_is_killed_before_it_began_is_closed() -> None:
+    """Otherwise its client would wait until the garbage collector comes by."""
+    with serve() as site:
+        (gate,) = site.server.gates
+        ours, theirs = socket.socketpair()
+        with theirs:
+            fd = ours.detach()
+            gate._accepted(RawSocket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fd), "")
+            (greenlet,) = gate.greenlets
+            sock = gate.greenlets[greenlet]
+            gate.join(time.monotonic() - 1)
+            assert greenlet.dead and sock.fileno() == -1 and not gate.greenlets
+            assert theirs.recv(1) == b""
+
+
 # Reloads
 
 

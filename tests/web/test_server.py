@@ -34,6 +34,11 @@ def problems(**server: Any) -> str:
         ({"tls_client_auth": "require"}, '"require" needs tls_client_ca'),
         ({"max_head_size": "1"}, "max_head_size must be"),
         ({"overload": "panic"}, "overload"),
+        ({"protocols": []}, "protocols"),
+        ({"protocols": ["h3"]}, "protocols"),
+        ({"h2_max_streams": 0}, "h2_max_streams"),
+        ({"h2_max_frame_size": "8K"}, "h2_max_frame_size"),
+        ({"h2_window": "2M", "h2_max_window": "1M"}, "h2_max_window must not be smaller than h2_window"),
         ({"keepalive_timout": "1s"}, "keepalive_timeout"),
     ],
 )
