@@ -562,7 +562,7 @@ class Acceptor:
         self._watcher.start(self._accept)
 
     def finish(self) -> None:
-        """Stops accepting; where nobody else in this process listens on, accepts what waits in the kernel's queue first.
+        """Stops accepting; where nobody else here listens on, accepts what waits in the kernel's queue first.
 
         To be called just before the socket is closed, which resets the connections in its queue.
         """
