@@ -14,7 +14,7 @@ from websockets.sync.client import connect
 from tests.running import GoroxProcess, until
 
 CONFIG = """\
-drain_timeout: 6s
+drain_timeout: 4s
 access_log: {target: stdout, format: '"$request" $status $bytes_received $bytes_sent'}
 webapps: {a: {hostnames: ["*"], rules: [socklets: echo]}}
 servers: {main: {type: httpx_server, address: "127.0.0.1:0", webapps: [a]}}
