@@ -3,13 +3,15 @@
 `tests.patching` has patched before: start pytest by toolkit/test, or by python -m pytest in the top directory.
 """
 
+from __future__ import annotations
+
 import atexit
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gevent
 import psutil
@@ -17,6 +19,10 @@ import pytest
 
 from hemi.source import Dirs
 from tests.running import GoroxProcess, Served, dirs_below, serve_text, until
+
+if TYPE_CHECKING:
+    from hemi.tls import Identity
+    from tests.tlskit import Authority
 
 os.environ.setdefault("GOROX_ALLOW_ROOT", "1")  # where tests run as root, so do the workers that they start
 
@@ -67,6 +73,20 @@ def gorox(tmp_path: Path) -> Iterator[Callable[..., GoroxProcess]]:
     yield start
     for process in running:
         process.kill()
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A certificate authority of this module's own."""
+    from tests.tlskit import Authority
+
+    return Authority(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="module")
+def identity(authority: Authority) -> Identity:
+    """Its certificate for localhost."""
+    return authority.issue("localhost")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -20,17 +21,22 @@ from hemi.tls import (
     make_context,
     warn_of_certificate,
 )
-from tests.tlskit import Authority
+from tests.tlskit import (
+    Authority,
+    client_context,
+    connect,
+    exchange,
+    one_site,
+    serving,
+    until,
+)
+
+VERSIONS = ["TLSv1_2", "TLSv1_3"]
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("tls"))
-
-
-@pytest.fixture(scope="module")
-def identity(authority: Authority) -> Identity:
-    return authority.issue("localhost")
+@pytest.fixture
+def client(authority: Authority) -> ssl.SSLContext:
+    return client_context(authority)
 
 
 # Sites
@@ -236,3 +242,137 @@ def test_names_of_rfc_4514() -> None:
         'CN=\\ Änne\\0D\\0A,OU=\\#1+emailAddress=a@b.example,O=A\\, \\"B\\" \\+ C\\;,C=DE'
     )
     assert format_name(()) == ""
+
+
+# With clients
+
+
+def test_the_site_is_chosen_by_name(authority: Authority, client: ssl.SSLContext) -> None:
+    table = SiteTable()
+    names = {"a": ["a.example"], "b": ["*.b.example"], "c": ["www.*"], "d": ["*"]}
+    for key, patterns in names.items():
+        identity = authority.issue(key, f"{key}.example", f"x.{key}.example", "www.c.org", "other.example")
+        table.add(patterns, table.site(identity, Policy()))
+    with serving(table) as server:
+        for name, key in (
+            ("a.example", "a"),
+            ("x.b.example", "b"),
+            ("www.c.org", "c"),
+            ("other.example", "d"),
+        ):
+            with connect(server.port, client, name) as sock:
+                certificate: Any = sock.getpeercert()
+            assert ("DNS", f"{key}.example") in certificate["subjectAltName"]
+        anonymous = client_context(authority)
+        anonymous.check_hostname = False
+        with connect(server.port, anonymous, None) as sock:  # type: ignore[arg-type]
+            certificate = sock.getpeercert()
+        assert ("DNS", "d.example") in certificate["subjectAltName"]
+        until(lambda: len(server.infos) == 5)
+        assert server.infos[-1].server_name == ""
+
+
+def test_strict_names_are_refused(identity: Identity, client: ssl.SSLContext) -> None:
+    table = SiteTable(strict=True)
+    table.add(["*", "localhost"], table.site(identity, Policy()))
+    with serving(table) as server:
+        with pytest.raises(ssl.SSLError, match=r"(?i)unrecognized.name"):
+            connect(server.port, client, "other.example")
+        with connect(server.port, client) as sock:
+            assert exchange(sock) == b"hello"
+        [failure] = until(lambda: server.failures)
+        assert str(failure) == 'there is no site "other.example"'
+
+
+def test_the_minimum_version_is_kept(authority: Authority, identity: Identity) -> None:
+    with serving(one_site(identity, Policy(min_version="1.3"))) as server:
+        with pytest.raises(ssl.SSLError, match=r"(?i)protocol.version"):
+            connect(server.port, client_context(authority, version="TLSv1_2"))
+        with connect(server.port, client_context(authority, version="TLSv1_3")) as sock:
+            assert exchange(sock) == b"hello"
+        [failure] = until(lambda: server.failures)
+        assert failure.reason == "unsupported protocol"
+
+
+def test_ciphers_are_kept(authority: Authority, identity: Identity) -> None:
+    cipher = "ECDHE-ECDSA-CHACHA20-POLY1305"
+    with serving(one_site(identity, Policy(ciphers=cipher))) as server:
+        with connect(server.port, client_context(authority, version="TLSv1_2")) as sock:
+            assert sock.cipher()[0] == cipher  # type: ignore[index]
+        other = client_context(authority, version="TLSv1_2")
+        other.set_ciphers("ECDHE-ECDSA-AES128-GCM-SHA256")
+        with pytest.raises(ssl.SSLError):
+            connect(server.port, other)
+        [failure] = until(lambda: server.failures)
+        assert failure.reason == "no shared cipher"
+
+
+# Client certificates
+
+
+def policy(authority: Authority, client_auth: Any, **more: Any) -> Policy:
+    return Policy(client_auth=client_auth, client_ca=authority.file, **more)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_client_certificates_are_known(authority: Authority, identity: Identity, version: str) -> None:
+    alice = authority.issue("alice@example.org", common_name="alice, the first")
+    context = client_context(authority, alice, version)
+    with serving(one_site(identity, policy(authority, "require"))) as server:
+        with connect(server.port, context) as sock:
+            assert exchange(sock) == b"hello"
+        [info] = server.infos
+        certificate = info.certificate
+        assert info.verified
+        assert certificate.subject.startswith("CN=alice\\, the first,OU=")
+        assert "O=Test ca" in certificate.issuer
+        assert ("email", "alice@example.org") in certificate.alt_names
+        assert certificate.not_before < time.time() < certificate.not_after
+        assert certificate.pem.strip() == Path(alice.certificate).read_text().strip()
+        assert len(certificate.fingerprint) == 64
+        assert int(certificate.serial, 16) > 0
+        assert info.client_subject == certificate.subject
+        assert info.client_issuer == certificate.issuer
+        assert info.client_serial == certificate.serial
+        assert info.client_fingerprint == certificate.fingerprint
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("client_auth", ["request", "require"])
+def test_the_matrix_of_client_certificates(
+    authority: Authority, identity: Identity, tmp_path: Path, version: str, client_auth: str
+) -> None:
+    stranger = Authority(tmp_path, "stranger")
+    crl = authority.revoke("bob") if authority.issue("bob", "bob@example.org") else ""
+    cases = {
+        "": (None, "ok" if client_auth == "request" else "peer did not return a certificate"),
+        "good": (authority.issue("carol@example.org"), "ok"),
+        "stranger": (
+            stranger.issue("mallory@example.org"),
+            "certificate verify failed: unable to get local issuer",
+        ),
+        "expired": (
+            authority.issue("old@example.org", days=-1),
+            "certificate verify failed: certificate has expired",
+        ),
+        "revoked": (
+            Identity(f"{authority.folder}/ca-bob.pem", f"{authority.folder}/ca-bob.key"),
+            "certificate verify failed: certificate revoked",
+        ),
+    }
+    with serving(one_site(identity, policy(authority, client_auth, client_crl=crl))) as server:
+        for label, (certificate, expected) in cases.items():
+            server.failures.clear()
+            answer = b""
+            try:
+                with connect(server.port, client_context(authority, certificate, version)) as sock:
+                    answer = exchange(sock)
+            except OSError:
+                pass  # in TLS 1.3 the client learns it only when it reads
+            if expected == "ok":
+                assert answer == b"hello", label
+                assert server.failures == []
+            else:
+                assert answer == b"", label
+                [failure] = until(lambda: server.failures)
+                assert failure.reason.startswith(expected), label

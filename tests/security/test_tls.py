@@ -33,16 +33,6 @@ VERSIONS = ["TLSv1_2", "TLSv1_3"]
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("tls"))
-
-
-@pytest.fixture(scope="module")
-def identity(authority: Authority) -> Identity:
-    return authority.issue("localhost")
-
-
-@pytest.fixture(scope="module")
 def sites(authority: Authority) -> SiteTable:
     """Two sites that are open to all, one that wants client certificates, all by the same certificate."""
     identity = authority.issue("sites", "open.example", "other.example", "secret.example", "asking.example")
