@@ -76,7 +76,7 @@ BOMB = 4
 LAST_WORDS = 1.0
 """Seconds that a connection has to send why it ends."""
 
-_DATA, _HEADERS, _SETTINGS, _GOAWAY = 0, 1, 4, 7
+_DATA, _HEADERS, _SETTINGS, _GOAWAY, _WINDOW_UPDATE = 0, 1, 4, 7, 8
 
 
 class Terms(NamedTuple):
@@ -465,6 +465,9 @@ class Backend2Conn:
                 # The package would take nothing any more, of the streams neither that go on.
                 self._take_goaway(frame)
                 continue
+            if kind == _WINDOW_UPDATE and size == 4 and not any(frame[5:9]):
+                self._take_conn_window(frame)
+                continue
             for event in self._h2.receive_data(frame):
                 handler = _HANDLERS.get(event.__class__)
                 if handler is not None:
@@ -485,6 +488,19 @@ class Backend2Conn:
                 stream.fail(error)
         if not self.count:
             self.end("the node said that it is the end")
+
+    def _take_conn_window(self, frame: bytes) -> None:
+        """The node takes more on the connection (§6.9). Servers of gRPC say so for each call: it would be a tenth of what
+        the package takes for one."""
+        increment = int.from_bytes(frame[9:13]) & 0x7FFFFFFF
+        window = self._h2.outbound_flow_control_window + increment
+        if not increment or window > CONN_WINDOW:
+            raise _Broken(
+                "a window that cannot be",
+                ErrorCodes.FLOW_CONTROL_ERROR if increment else ErrorCodes.PROTOCOL_ERROR,
+            )
+        self._h2.outbound_flow_control_window = window
+        self._wake_blocked()
 
     def _take_response(self, event: Any) -> None:
         stream = self.streams.get(event.stream_id)
@@ -539,12 +555,9 @@ class Backend2Conn:
         stream.fail(error)
 
     def _take_window(self, event: Any) -> None:
-        if event.stream_id:
-            stream = self.streams.get(event.stream_id)
-            if stream is not None:
-                stream.wake_writer()
-        else:
-            self._wake_blocked()
+        stream = self.streams.get(event.stream_id)
+        if stream is not None:
+            stream.wake_writer()
 
     def _take_settings(self, event: Any) -> None:
         settings = self._h2.remote_settings
