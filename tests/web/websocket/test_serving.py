@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import monotonic
+
 import gevent
 import pytest
 from wsproto.events import CloseConnection, Ping, Pong
@@ -190,27 +192,61 @@ def test_apps_that_only_send_still_answer_pings_and_see_the_end(monkeypatch: pyt
 
 
 def test_silent_clients_are_asked_and_then_cut() -> None:
-    ended: list[tuple[int, str]] = []
+    sockets: list[WebSocket] = []
 
     def app(ws: WebSocket) -> None:
+        sockets.append(ws)
         for message in ws:
             ws.send(message)
-        ended.append((ws.close_code, ws.close_reason))
 
-    with serving(app, ping_interval="50ms", ping_timeout="300ms") as site, open_ws(site) as ws:
-        event = ws.event()
+    with serving(app, ping_interval="1h", ping_timeout="1h") as site, open_ws(site) as client:
+        (ws,) = until(lambda: sockets)
+        now, hour = monotonic(), 3600.0
+        ws.look(now)
+        ws.look(now + hour - 1)
+        ws.look(now + hour)
+        event = client.event()
         assert isinstance(event, Ping)
-        ws.client.send(ws.ws.send(event.response()))
-        assert isinstance(ws.event(), Ping)
-        assert until(lambda: ended) == [(1006, "the client did not answer a ping")]
+        client.client.send(client.ws.send(event.response()))
+        until(lambda: ws.heard)
+        ws.look(now + hour + 1)
+        ws.look(now + hour + hour)
+        ws.look(now + hour + hour + 1)
+        assert isinstance(client.event(), Ping)
+        ws.look(now + hour * 3)
+        assert not ws.closed
+        ws.look(now + hour * 3 + 1)
+        assert (ws.close_code, ws.close_reason) == (1006, "the client did not answer a ping")
         assert "did not answer a ping" in site.log.of("info", "websocket")[0].message
+        until(lambda: site.access)
+
+
+def test_pings_come_by_themselves() -> None:
+    with serving(ping_interval="50ms") as site, open_ws(site) as ws:
+        for _ in range(2):
+            event = ws.event()
+            assert isinstance(event, Ping)
+            ws.client.send(ws.ws.send(event.response()))
 
 
 def test_idle_ones_are_ended() -> None:
-    with serving(idle_timeout="300ms", ping_interval="50ms") as site, open_ws(site) as ws:
-        ws.send("x")
-        assert ws.receive() == "x"
-        assert ws.end() == (1001, "nothing was said for too long")
+    sockets: list[WebSocket] = []
+
+    def app(ws: WebSocket) -> None:
+        sockets.append(ws)
+        for message in ws:
+            ws.send(message)
+
+    with serving(app, idle_timeout="1h") as site, open_ws(site) as client:
+        (ws,) = until(lambda: sockets)
+        now = monotonic()
+        client.send("x")
+        assert client.receive() == "x"
+        ws.look(now + 1)
+        ws.look(now + 3600)
+        assert not ws.closed
+        ws.look(now + 3601)
+        assert client.end() == (1001, "nothing was said for too long")
 
 
 def test_clients_that_do_not_agree_to_the_end_are_cut() -> None:
