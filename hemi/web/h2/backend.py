@@ -490,8 +490,8 @@ class Backend2Conn:
             self.end("the node said that it is the end")
 
     def _take_conn_window(self, frame: bytes) -> None:
-        """The node takes more on the connection (§6.9). Servers of gRPC say so for each call: it would be a tenth of what
-        the package takes for one."""
+        """The node takes more on the connection (§6.9). Servers of gRPC say so for each call: it would be a tenth of
+        what the package takes for one."""
         increment = int.from_bytes(frame[9:13]) & 0x7FFFFFFF
         window = self._h2.outbound_flow_control_window + increment
         if not increment or window > CONN_WINDOW:
