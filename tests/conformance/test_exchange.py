@@ -22,12 +22,6 @@ def echo(req: Request, resp: Response) -> bool:
     return True
 
 
-def needs(wire: Wire, *abilities: str) -> None:
-    """Skips a wire that cannot do this."""
-    if not wire.can.issuperset(abilities):
-        pytest.skip(f"{wire.name} has none of this: {', '.join(abilities)}")
-
-
 def closes(wire: Wire, answer: Answer) -> bool:
     """Whether a refusal ends what it must: the connection of HTTP/1, only the stream of HTTP/2."""
     return answer.closes == ("closes" in wire.can)
@@ -93,9 +87,8 @@ def test_a_handlet_can_close(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize("keep", [False, True])
-def test_http_1_0(wire: Wire, keep: bool) -> None:
-    needs(wire, "raw")
-    with wire.serve() as site, wire.connect(site) as client:
+def test_http_1_0(wire1: Wire, keep: bool) -> None:
+    with wire1.serve() as site, wire1.connect(site) as client:
         for _ in range(1 + keep):
             client.send(b"GET / HTTP/1.0\r\n" + (b"connection: keep-alive\r\n" if keep else b"") + b"\r\n")
             answer = client.answer()
@@ -105,16 +98,14 @@ def test_http_1_0(wire: Wire, keep: bool) -> None:
             assert client.is_closed()
 
 
-def test_http_1_0_has_no_chunks(wire: Wire) -> None:
-    needs(wire, "raw")
-
+def test_http_1_0_has_no_chunks(wire1: Wire) -> None:
     def app(req: Request, resp: Response) -> bool:
         for piece in ("a", "b", "c"):
             resp.echo(piece)
         resp.add_trailer("x", "y")
         return True
 
-    with wire.serve(app) as site, wire.connect(site) as client:
+    with wire1.serve(app) as site, wire1.connect(site) as client:
         client.send(b"GET / HTTP/1.0\r\nconnection: keep-alive\r\n\r\n")
         answer = client.answer()
         assert answer.content == b"abc"
@@ -150,9 +141,8 @@ def test_content_that_nobody_reads_is_skipped(wire: Wire) -> None:
         assert [entry.line for entry in site.access] == lines
 
 
-def test_too_much_content_that_nobody_reads_closes(wire: Wire) -> None:
-    needs(wire, "raw", "closes")
-    with wire.serve() as site, wire.connect(site) as client:
+def test_too_much_content_that_nobody_reads_closes(wire1: Wire) -> None:
+    with wire1.serve() as site, wire1.connect(site) as client:
         client.send(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 400000\r\n\r\n" + b"x" * 50_000)
         answer = client.answer()
         assert answer.status == 200 and answer.closes
@@ -417,9 +407,8 @@ def test_no_100_when_the_content_is_there(wire: Wire) -> None:
 # Ends
 
 
-def test_half_closed_clients_are_answered(wire: Wire) -> None:
-    needs(wire, "raw")
-    if wire.transport == "tls":
+def test_half_closed_clients_are_answered(wire1: Wire) -> None:
+    if wire1.transport == "tls":
         pytest.skip("the TLS of Python cannot half-close")
 
     def app(req: Request, resp: Response) -> bool:
@@ -427,7 +416,7 @@ def test_half_closed_clients_are_answered(wire: Wire) -> None:
         resp.send(b"x" * 1_000_000)
         return True
 
-    with wire.serve(app) as site, wire.connect(site) as client:
+    with wire1.serve(app) as site, wire1.connect(site) as client:
         client.request()
         client.request()
         client.shutdown()
@@ -451,9 +440,8 @@ def test_the_answer_to_an_error_can_be_read(wire: Wire, chunked: bool) -> None:
             assert client.rest() == b""  # an end, not a reset
 
 
-def test_the_answer_to_broken_chunks_can_be_read(wire: Wire) -> None:
-    needs(wire, "raw", "chunks")
-    with wire.serve(echo) as site, wire.connect(site) as client:
+def test_the_answer_to_broken_chunks_can_be_read(wire1: Wire) -> None:
+    with wire1.serve(echo) as site, wire1.connect(site) as client:
         client.send(b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n")
         until(lambda: site.conns)
         gevent.sleep(0.01)

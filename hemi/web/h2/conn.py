@@ -511,7 +511,8 @@ class Server2Conn:
             self.writer.push(reset_frame(fault.sid, fault.code))
         else:
             self.reset(stream, fault.code)
-        self.count_reset()
+        if fault.code != REFUSED_STREAM or self.ack_by == math.inf:  # before, it may not know the limit yet
+            self.count_reset()
 
     def count_reset(self) -> None:
         """Takes one from the budget of streams that come to nothing. Raises ConnectionFault."""

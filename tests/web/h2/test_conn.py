@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import gevent
+import greenlet as greenlets
 import pytest
 from gevent import ssl
 from gevent.event import Event
@@ -27,6 +31,9 @@ from tests.h2raw import (
     PING,
     POST,
     PREFACE,
+    REFUSED_STREAM,
+    RST_STREAM,
+    SETTINGS,
     Ended,
     RawClient,
     frame,
@@ -148,6 +155,26 @@ def test_streams_that_wait_do_not_hold_up_the_others() -> None:
         assert conn.served == 100 and not conn.streams
 
 
+def test_streams_refused_before_the_client_knows_the_limit_are_no_offence() -> None:
+    go = Event()
+
+    def app(req: Request, resp: Response) -> bool:
+        go.wait(10)
+        return hello(req, resp)
+
+    with (
+        serve(app, server={"h2_max_streams": 10, "h2_max_resets": 10}) as site,
+        RawClient(site, begin=False) as client,
+    ):
+        client.send(PREFACE, settings(), b"".join(client.headers(sid) for sid in range(1, 201, 2)))
+        for _ in range(90):
+            assert client.until(RST_STREAM).code == REFUSED_STREAM
+        client.send(frame(SETTINGS, ACK))
+        go.set()
+        assert client.response(19)[1] == b"hello"
+        assert client.is_alive()
+
+
 def test_an_app_that_is_killed_or_fails_hurts_only_its_stream() -> None:
     def app(req: Request, resp: Response) -> bool:
         if req.path == "/fail":
@@ -245,6 +272,39 @@ def test_busy_connections_are_told_twice_and_finish_on_the_old_stage() -> None:
                 client.until(GOAWAY)
         stopping[0].join(5)
         assert stopping[0].dead
+
+
+def test_reloads_under_load_lose_no_request() -> None:
+    with reloaded() as (begin, stopping):
+        address = begin("0").address
+        seen: set[bytes] = set()
+        running = True
+
+        def load_it() -> int:
+            number = 0
+            client = H2Client(dial(address))
+            while running:
+                if client.goaway is not None:
+                    client.close()
+                    client = H2Client(dial(address))
+                exchanges = [client.request("GET", f"/{number}") for _ in range(8)]
+                for exchange in exchanges:
+                    seen.add(client.answer(exchange=exchange).content)
+                number += 8
+            client.close()
+            return number
+
+        clients = [gevent.spawn(load_it) for _ in range(4)]
+        for number in range(1, 6):
+            gevent.sleep(0.1)
+            begin(str(number))
+        until(lambda: b"5" in seen)
+        running = False
+        gevent.joinall(clients, timeout=10, raise_error=True)
+        assert all(client.value > 100 for client in clients)
+        assert seen == {b"0", b"1", b"2", b"3", b"4", b"5"}
+        gevent.joinall(stopping, timeout=10, raise_error=True)
+        assert all(one.dead for one in stopping)
 
 
 def test_a_client_that_does_not_answer_the_ping_is_told_in_a_second() -> None:
@@ -377,3 +437,38 @@ def test_expectations_and_contents_of_no_size() -> None:
             frame(DATA, END_STREAM, 5, b"xy"),
         )
         assert client.response(5)[1] == b"2 2"
+
+
+def test_what_an_exchange_costs_in_calls(tmp_path: Path) -> None:
+    """As tests/test_budget.py for HTTP/1: exact, where times are noise. With limits and log, 16 streams at a time."""
+    calls: Counter[str] = Counter()
+
+    def profile(frame_: FrameType, event: str, arg: Any) -> None:
+        if event == "call" and "/hemi/" in frame_.f_code.co_filename:
+            calls[frame_.f_code.co_qualname] += 1
+
+    mapping = config(stage={"access_log": "access"})
+    mapping["loggers"] = {"access": {"target": str(tmp_path / "access.log"), "format": "combined"}}
+    with running(mapping, str(tmp_path)) as site, RawClient(site) as client:
+        fields = [*GET, *[(f"x-field-{number}", "value") for number in range(8)]]
+        client.send(client.headers(1, fields))
+        client.response(1)
+        me = gevent.getcurrent()
+
+        def tracer(event: str, args: Any) -> None:
+            sys.setprofile(None if args[1] is me else profile)
+
+        previous = greenlets.settrace(tracer)
+        try:
+            for start in (3, 35):
+                sids = range(start, start + 32, 2)
+                client.send(b"".join(client.headers(sid, fields) for sid in sids))
+                for sid in sids:
+                    client.until(DATA, sid)
+        finally:
+            greenlets.settrace(previous)
+            sys.setprofile(None)
+        assert site.log.entries == []
+    number = sum(calls.values()) / 32
+    report = "\n".join(f"{count / 32:6.2f} {name}" for name, count in calls.most_common())
+    assert 5 < number <= 24, f"{number} calls:\n{report}"
