@@ -10,6 +10,7 @@
     balancers.py   choosing one of several nodes
     breaker.py     learning from failures of real traffic
     checks.py      learning from checks
+    http2ask.py    a request by HTTP/2, for checks
     discovery.py   nodes from files and from DNS
     sticky.py      clients that stay with a node
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.forwardkit import closed_port
 from tests.running import TOP_DIR, require_program, run, until
-from toolkit.benchmarks import relays
+from toolkit.benchmarks import h2load, relays
 from toolkit.benchmarks.servers import BenchError, Server
 from toolkit.benchmarks.works import BROWSER_HEAD
 from toolkit.benchmarks.wrk import Run, parse
@@ -35,6 +35,19 @@ def test_what_wrk_says() -> None:
 def test_what_wrk_says_when_something_is_wrong() -> None:
     with pytest.raises(BenchError):
         parse("unable to connect to 127.0.0.1:1 Connection refused")
+
+
+H2LOAD = """\
+finished in 1.00s, 9034.00 req/s, 882.24KB/s
+requests: 9546 total, 9546 started, 9034 done, 9030 succeeded, 4 failed, 0 errored, 0 timeout
+status codes: 9030 2xx, 0 3xx, 0 4xx, 4 5xx
+"""
+
+
+def test_what_h2load_says() -> None:
+    assert h2load.parse(H2LOAD) == Run(9030, 9034.0, 882.24 * 1024, 4)
+    with pytest.raises(BenchError):
+        h2load.parse("could not connect")
 
 
 def test_a_browsers_head_has_twelve_fields_with_host() -> None:
