@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 import psutil
 import pytest
+from hypothesis import HealthCheck, settings
 
 from hemi.source import Dirs
 from tests.running import GoroxProcess, Served, dirs_below, serve_text, until
@@ -37,6 +38,9 @@ def _keep_bytecode() -> None:
 
 
 _keep_bytecode()
+# How long an example takes says something about the machine, not about what is tested.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 
 @pytest.fixture

@@ -27,13 +27,17 @@ def culprit(seconds):
 
 gevent.sleep(0.3)
 culprit(0.2 if "orphan" in sys.argv else 1.6)
-gevent.sleep(0.5)
 leader.setblocking(False)
-while True:
+heard, until = [], time.monotonic() + 10
+while "orphan" not in sys.argv and time.monotonic() < until:
     try:
-        print(leader.recv(100000).decode())
+        heard.append(json.loads(leader.recv(100000)))
     except BlockingIOError:
+        gevent.sleep(0.02)
+    if any("blocked" in message for message in heard) and "beat" in heard[-1]:
         break
+for message in heard:
+    print(json.dumps(message))
 print(json.dumps({"logged": logged}))
 sys.stdout.flush()
 if "orphan" in sys.argv:
