@@ -8,7 +8,7 @@ kept in `broken`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gevent
@@ -68,6 +68,11 @@ class Exchange:
             return b""
         self.conn.acknowledge(len(piece), self.number)
         return piece
+
+    def queue(self) -> Iterator[bytes]:
+        """What comes of the content, to its end, without opening windows."""
+        while (piece := self.pieces.get(timeout=10)) is not None:
+            yield piece
 
     def content(self) -> bytes:
         return b"".join(iter(self.read, b""))

@@ -326,8 +326,9 @@ class Backend2Conn:
 
     def cut(self, now: float) -> None:
         """Cuts those of the streams that are late: the sweeper's call."""
-        for stream in [stream for stream in self.streams.values() if stream.deadline < now]:
-            stream.cut(now)
+        for stream in list(self.streams.values()):
+            if stream.deadline < now or stream.send_deadline < now:
+                stream.cut(now)
 
     def end(self, reason: str, code: ErrorCodes = ErrorCodes.NO_ERROR) -> None:
         """Ends the connection, and what is on it. Does not wait. Idempotent."""

@@ -72,6 +72,7 @@ class Backend2Stream:
         "late",
         "method",
         "number",
+        "send_deadline",
         "sent",
         "since",
         "uses",
@@ -95,6 +96,8 @@ class Backend2Stream:
         self.excess = False
         self.interim = 0
         self.deadline = math.inf
+        self.send_deadline = math.inf
+        """Of what waits to be sent: while that waits, the answer may go on, by its own deadline."""
         self.late = False
         self._request: RequestFields | None = None
         self._heads: deque[Head] = deque()
@@ -224,8 +227,8 @@ class Backend2Stream:
 
     def _wait_for_room(self) -> None:
         """Waits until the node, or the socket, takes more. Raises DeadlinePassed after the time for writing."""
-        conn, before = self.conn, self.deadline
-        self.deadline = min(before, monotonic() + conn.terms.write_timeout)
+        conn = self.conn
+        self.send_deadline = monotonic() + conn.terms.write_timeout
         waiter = self._writer = Waiter()
         conn.blocked.add(self)
         try:
@@ -233,7 +236,7 @@ class Backend2Stream:
         finally:
             conn.blocked.discard(self)
             self._writer = None
-            self.deadline = before
+            self.send_deadline = math.inf
 
     # The response
 
@@ -357,7 +360,7 @@ class Backend2Stream:
         if self._writer is not None:
             self._why = "the node does not take what is sent to it"
         self.late = True
-        self.deadline = math.inf
+        self.deadline = self.send_deadline = math.inf
         self._wake()
 
     # The connection's calls

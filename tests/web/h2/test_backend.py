@@ -569,3 +569,29 @@ def test_a_stage_that_stops_ends_its_connections() -> None:
             assert node.open == 1
         until(lambda: node.open == 0)
         assert not site.stage.members["backends"]["up"].channels
+
+
+def test_an_answer_goes_on_while_the_request_waits() -> None:
+    """Each side has its own time: what waits to be sent must not bring back a deadline that is over."""
+    waits = Event()
+
+    def app(exchange: Exchange) -> None:
+        exchange.begin(200)
+        for _ in range(8):
+            exchange.send(b"x")
+            gevent.sleep(0.15)
+        waits.set()
+        exchange.conn.node.generous = True
+        for piece in exchange.queue():
+            exchange.conn.acknowledge(len(piece), exchange.number)
+        exchange.end()
+
+    with (
+        Node2(app, generous=False) as node,
+        proxying(node.address, backend=V2, read_timeout="600ms") as site,
+        site.connect() as client,
+    ):
+        writer = gevent.spawn(client.request, "POST", "/", content=bytes(200_000))
+        assert client.answer().content == b"x" * 8
+        writer.get()
+        assert waits.is_set()

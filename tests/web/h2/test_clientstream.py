@@ -166,7 +166,7 @@ def test_cutting_wakes_both() -> None:
     stream.send_head(HEAD)
     reader, writer = gevent.spawn(stream.read_head), gevent.spawn(stream.send_data, b"abc")
     until(lambda: conn.blocked)
-    assert stream.deadline < math.inf
+    assert stream.send_deadline < math.inf and stream.deadline == math.inf
     stream.cut(0.0)
     gevent.joinall([reader, writer])
     assert isinstance(reader.exception, DeadlinePassed)
