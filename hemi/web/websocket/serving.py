@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from greenlet import GreenletExit
+
 from hemi.web.websocket.connection import WebSocket, WebSocketClosed
 from hemi.web.websocket.handshake import agree_on
 from hemi.web.websocket.keeper import keeper_of
@@ -35,10 +37,13 @@ def accept(
 
 
 def finish(ws: WebSocket, code: int = 1000) -> None:
-    """Ends a WebSocket that its app has done with."""
+    """Ends a WebSocket that its app has done with; with 0 at once, as the drain is over."""
     try:
-        ws.close(code)
-        ws.wait_sent()
+        if code:
+            ws.close(code)
+            ws.wait_sent()
+        else:
+            ws.go_away(1001, "the server is going away")
     finally:
         ws.keeper.remove(ws)
         ws.leave_rooms()
@@ -56,5 +61,8 @@ def serve(ws: WebSocket, function: Callable[..., Any], *arguments: Any, **named:
     except WebSocketClosed:
         if not ws.closed:
             raise  # of another one, which is
+    except GreenletExit:
+        code = 0
+        raise
     finally:
         finish(ws, code)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import gevent
 from gevent import socket
 from gevent.event import Event
+from greenlet import GreenletExit
 
 from hemi.sockets import Channel
 from hemi.web.errors import HTTPError
@@ -78,6 +79,13 @@ class Offer:
             if self.polite.ws is not None:
                 finish(self.polite.ws)
 
+    def cut(self) -> None:
+        """Ends it at once."""
+        self.bridge.close()
+        if self.polite.ws is not None:
+            finish(self.polite.ws, 0)
+            self.polite.ws = None
+
     def run(self, call: Callable[[], None]) -> None:
         """Calls the app; what it answers once the WebSocket was taken is for nobody, and how it ends is a matter of
         its library: StopIteration and ConnectionError mean "nothing to send"."""
@@ -86,6 +94,9 @@ class Offer:
         except (StopIteration, OSError):
             if not self.is_taken:
                 raise
+        except GreenletExit:
+            self.cut()  # the drain is over: nothing waits any more
+            raise
         finally:
             self.end()
 
@@ -258,7 +269,7 @@ class Bridge:
         """Lets what the app has left to its threads come to its end, for a while. Raises HTTPError when the app has
         refused the handshake on the socket."""
         try:
-            if self._used:
+            if self._used and not self.closed:
                 self._greenlet.join(self._offer.terms.close_timeout)
         finally:
             self.close()

@@ -285,3 +285,18 @@ def test_one_greenlet_receives() -> None:
         assert ws.receive() == "ok"
         ws.send("x")
         assert ws.end() == (1000, "")
+
+
+def test_apps_that_do_not_notice_the_end_of_a_stage_are_cut() -> None:
+    def app(ws: WebSocket) -> None:
+        gevent.sleep(60)
+
+    with serving(app) as site, open_ws(site) as ws:
+        stopping = gevent.spawn(site.stage.stop, monotonic() + 0.2)
+        event = ws.receive()
+        assert isinstance(event, CloseConnection)
+        assert int(event.code) == 1001
+        assert ws.client.rest() == b""
+        stopping.join(5)
+        assert stopping.ready()
+        assert not site.conns

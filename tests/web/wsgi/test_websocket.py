@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 from types import ModuleType
 from typing import Any
 
@@ -16,7 +17,7 @@ from wsproto.extensions import PerMessageDeflate
 import hemi.builtin.handlets.wsgi  # noqa: F401
 from tests import webkit
 from tests.h2client import H2Client
-from tests.web.websocket.wskit import FIELDS, H2Tunnel, WSClient, frame, open_ws
+from tests.web.websocket.wskit import ACCEPTED, FIELDS, H2Tunnel, WSClient, frame, open_ws
 from tests.webkit import Site, dial, until
 
 
@@ -321,3 +322,22 @@ def test_over_http2() -> None:
         until(lambda: len(site.access) == 2)
         assert [access.status for access in site.access] == [101, 101]
         assert not site.log.of("error")
+
+
+@pytest.mark.parametrize("way", ["polite", "socket"])
+def test_apps_that_do_not_notice_the_end_of_a_stage_are_cut(way: str) -> None:
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        if way == "polite":
+            environ["wsgi.websocket"].send("x")
+        else:
+            head = b"HTTP/1.1 101 S\r\nSec-WebSocket-Accept: " + ACCEPTED.encode() + b"\r\n\r\n\x81\x01x"
+            environ["werkzeug.socket"].sendall(head)
+        gevent.sleep(60)
+        return []
+
+    with mounted(app) as site, open_ws(site) as ws:
+        assert ws.receive() == "x"
+        stopping = gevent.spawn(site.stage.stop, monotonic() + 0.2)
+        stopping.join(5)
+        assert stopping.ready()
+        assert not site.conns
