@@ -392,7 +392,7 @@ def test_what_is_remembered_is_bounded() -> None:
             block = b"\x82\x86\x04\x05" + path + b"\x01\x09a.example\x00\x01x\x04" + path[1:]
             client.send(frame(HEADERS, END_STREAM | END_HEADERS, 2 * number + 1, block))
             client.until(HEADERS, 2 * number + 1)
-        assert len(conn._memo[1]) <= 128
+        assert len(conn.memo[1]) <= 128
         assert len(site.server.known_fields) <= 1024
 
 

@@ -27,7 +27,6 @@ from greenlet import GreenletExit
 
 from hemi.sockets import Peer
 from hemi.web import exchange
-from hemi.web.h1.framing import Refusal
 from hemi.web.h2 import workers
 from hemi.web.h2.calm import Budget
 from hemi.web.h2.content import Content2
@@ -40,12 +39,10 @@ from hemi.web.h2.errors import (
     PROTOCOL_ERROR,
     REFUSED_STREAM,
     ConnectionFault,
-    Malformed,
     StreamFault,
 )
 from hemi.web.h2.frames import (
     END_HEADERS,
-    END_STREAM,
     HEADER,
     HEADER_SIZE,
     HEADERS,
@@ -59,14 +56,14 @@ from hemi.web.h2.frames import (
     reset_frame,
     window_frame,
 )
-from hemi.web.h2.head import Head, examine
+from hemi.web.h2.head import Head
 from hemi.web.h2.inflow import Inflow
+from hemi.web.h2.opening import LEFT, NOTICED, STAYING, Block, take_block
 from hemi.web.h2.patience import look
-from hemi.web.h2.receiving import receive, trailers
+from hemi.web.h2.receiving import receive
 from hemi.web.h2.settings import DEFAULT_WINDOW
 from hemi.web.h2.stream import Server2Stream
 from hemi.web.h2.writer import FULL, Writer
-from hemi.web.request import Request
 
 if TYPE_CHECKING:
     from hemi.sockets import Channel
@@ -79,10 +76,6 @@ LINGER = 2.0
 
 FAREWELL = 1.0
 """Seconds that a client has to answer the PING behind the first GOAWAY."""
-
-KNOWN_BLOCKS = 128
-KNOWN_SIZE = 1024
-"""How many field blocks a connection remembers, and how large ones in bytes."""
 
 KNOWN_RESETS = 1024
 """How many streams that we have reset are remembered: what the client had sent on them before it knew is no error."""
@@ -99,19 +92,6 @@ PIECE_PAYS = 1024
 
 _PLAIN_HEADERS = END_HEADERS | PADDED | WITH_PRIORITY
 _LEAVING = b"leaving!"
-STAYING, NOTICED, LEFT = 0, 1, 2
-
-
-class Block:
-    """A field block that is arriving in several frames."""
-
-    __slots__ = ("flags", "pieces", "sid", "size")
-
-    def __init__(self, sid: int, flags: int, fragment: bytes) -> None:
-        self.sid = sid
-        self.flags = flags
-        self.pieces = [fragment]
-        self.size = len(fragment)
 
 
 class Server2Conn:
@@ -119,7 +99,6 @@ class Server2Conn:
 
     __slots__ = (
         "_buffer",
-        "_memo",
         "_paid",
         "_reading",
         "_run_task",
@@ -141,6 +120,7 @@ class Server2Conn:
         "last_id",
         "lost",
         "max_frame_size",
+        "memo",
         "most_streams",
         "notice_by",
         "partial_since",
@@ -223,7 +203,7 @@ class Server2Conn:
         """Since when a frame or field block is arriving."""
         self.stalled_since, self.stalled_at = 0.0, 0
         """Since when the connection's window is shut, and what had been sent by then."""
-        self._memo: tuple[int, dict[bytes, Head]] = (0, {})
+        self.memo: tuple[int, dict[bytes, Head]] = (0, {})
         self._buffer = b""
         self._paid = 0
         self._scheduled = False
@@ -320,7 +300,7 @@ class Server2Conn:
                 if word >> 8 > most:
                     raise ConnectionFault(FRAME_SIZE_ERROR, f"a frame of {word >> 8} bytes")
                 if kind == HEADERS and flags & _PLAIN_HEADERS == END_HEADERS and sid and self.block is None:
-                    self.take_block(sid, flags, data[start:at])
+                    take_block(self, sid, flags, data[start:at])
                 else:
                     receive(self, kind, flags, sid, data[start:at])
             except StreamFault as fault:
@@ -336,98 +316,9 @@ class Server2Conn:
             if not self.streams and not self.idle:
                 self._become_idle()
 
-    def begin_block(self, sid: int, flags: int, fragment: bytes) -> None:
-        """Takes the first fragment of a field block that CONTINUATION goes on with."""
-        self.block = Block(sid, flags, fragment)
-
-    def take_block(self, sid: int, flags: int, block: bytes) -> None:
-        """Takes a whole field block: of a new request, or of trailers."""
-        if sid <= self.last_id or not sid & 1:
-            trailers(self, sid, flags, block)
-            return
-        generation, memo = self._memo
-        head = memo.get(block)
-        if head is None or generation != self.decoder.table.generation:
-            head = self._learn(sid, block)
-        if self.farewell == LEFT:
-            self.note_id(sid)
-            self._remember_reset(sid)
-            return
-        self._open(sid, head, bool(flags & END_STREAM))
-
-    def _learn(self, sid: int, block: bytes) -> Head:
-        """Decodes and examines a block, and remembers it for as long as it means the same."""
-        table = self.decoder.table
-        before = table.generation
-        pairs = self.decoder.decode(block)
-        self.note_id(sid)
-        try:
-            head = examine(pairs, self.server)
-        except Malformed as error:
-            raise StreamFault(sid, PROTOCOL_ERROR, str(error)) from None
-        if table.generation != before:
-            self._memo = (table.generation, {})
-        elif head.refusal is None and len(block) <= KNOWN_SIZE:
-            generation, memo = self._memo
-            if generation != before or len(memo) >= KNOWN_BLOCKS:
-                self._memo = (before, memo := {})
-            memo[block] = head
-        return head
-
-    def note_id(self, sid: int) -> None:
-        """Notes that an identifier is used; those that it skips are closed (RFC 9113 §5.1.1)."""
-        last = self.last_id
-        if sid > last:
-            if sid > last + 2 and len(self.skipped) < KNOWN_RESETS:
-                self.skipped.update(range(last + 2 if last else 1, min(sid, last + 2 * KNOWN_RESETS), 2))
-            self.last_id = sid
-
-    def _open(self, sid: int, head: Head, ended: bool) -> None:
-        """Begins an exchange."""
-        server = self.server
-        self.note_id(sid)
-        streams = self.streams
-        if len(streams) - self.gone >= self.most_streams or len(streams) >= 2 * self.most_streams:
-            raise StreamFault(sid, REFUSED_STREAM, "too many streams")
-        known = head.known
-        stream = Server2Stream(self, sid, head)
-        request = Request(stream, self, 20, head.method, head.target, known.fields, known.table)
-        request.raw_path = head.raw_path
-        request.path = head.path
-        request.query_string = head.query
-        request.webapp, request.authority, request.hostname, request.port = known.site
-        stream.request = request
-        if not ended or head.protocol:
-            content = Content2(stream, known.size, known.expects, server.h2_window, server.h2_max_window)
-            stream.content = content
-            content.complete = ended
-            if not head.protocol:
-                request.content_size = known.size
-        elif known.size > 0:
-            raise StreamFault(sid, PROTOCOL_ERROR, "a content-length without a content")
-        if self.trusted:
-            server.believe_proxy(request)
-        if self.tls is not None and stream.refusal is None:
-            try:
-                server.check_site(request, self.tls)
-            except Refusal as refusal:
-                stream.refusal = refusal
-        if self.priorities:
-            stream.urgency, stream.incremental = self.priorities.pop(
-                sid, (stream.urgency, stream.incremental)
-            )
-        if self.calm.left < CALM:
-            self.calm.left += 10
-        streams[sid] = stream
-        self.ready.append(stream)
-        self.idle = False
-        self.served += 1
-        if self.served >= server.keepalive_requests or request.started > self.until:
-            self.drain()
-
     def forget(self) -> None:
         """Forgets what heads come to: another server has other sites."""
-        self._memo = (self.decoder.table.generation, {})
+        self.memo = (self.decoder.table.generation, {})
 
     # Exchanges
 
@@ -482,7 +373,7 @@ class Server2Conn:
     def reset(self, stream: Server2Stream, code: int) -> None:
         """Ends a stream from our side."""
         if stream.gone < 0:
-            self._remember_reset(stream.sid)
+            self.remember_reset(stream.sid)
             self.gone += 1
             stream.cut_off(code)
             if not self.lost:
@@ -494,7 +385,7 @@ class Server2Conn:
             self.gone += 1
             stream.cut_off(code)
 
-    def _remember_reset(self, sid: int) -> None:
+    def remember_reset(self, sid: int) -> None:
         resets = self.resets
         if len(resets) >= KNOWN_RESETS:
             del resets[next(iter(resets))]
@@ -507,7 +398,7 @@ class Server2Conn:
         if fault.sid > self.last_id:
             raise ConnectionFault(fault.code, str(fault))  # there is nothing yet that could be reset
         if stream is None:
-            self._remember_reset(fault.sid)
+            self.remember_reset(fault.sid)
             self.writer.push(reset_frame(fault.sid, fault.code))
         else:
             self.reset(stream, fault.code)

@@ -1,7 +1,7 @@
 """Frames that have come: what each does to a connection and its streams (RFC 9113 §5.1, §6; RFC 9218 §7.1).
 
-One function a kind, in a table. The function that takes new requests is the connection's own; what comes on a stream
-that is closed depends on who closed it: behind our own reset the client could not know yet (§5.4.2).
+One function a kind, in a table; field blocks are taken by `hemi.web.h2.opening`. What comes on a stream that is closed
+depends on who closed it: behind our own reset the client could not know yet (§5.4.2).
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from hemi.web.h2.errors import (
     PROTOCOL_ERROR,
     STREAM_CLOSED,
     ConnectionFault,
-    Malformed,
     StreamFault,
 )
 from hemi.web.h2.frames import (
@@ -46,7 +45,7 @@ from hemi.web.h2.frames import (
     unpad,
     word_of,
 )
-from hemi.web.h2.head import check_trailers
+from hemi.web.h2.opening import begin_block, end_content, take_block
 from hemi.web.h2.priority import parse_priority
 from hemi.web.h2.settings import (
     INITIAL_WINDOW_SIZE,
@@ -126,27 +125,17 @@ def _on_data(conn: Server2Conn, flags: int, sid: int, payload: bytes) -> None:
     elif not flags & END_STREAM:
         conn.suspect("empty DATA")
     if flags & END_STREAM:
-        _end_content(stream)
+        end_content(stream)
     if content.waiter is not None:
-        content.wake()
-
-
-def _end_content(stream: Server2Stream) -> None:
-    """Notes the end of a request."""
-    content = stream.content
-    if content is not None:
-        if content.size not in (-1, content.arrived):
-            raise StreamFault(stream.sid, PROTOCOL_ERROR, "less content than the content-length says")
-        content.complete = True
         content.wake()
 
 
 def _on_headers(conn: Server2Conn, flags: int, sid: int, payload: bytes) -> None:
     block = split_headers(sid, flags, payload)
     if flags & END_HEADERS:
-        conn.take_block(sid, flags, block)
+        take_block(conn, sid, flags, block)
     else:
-        conn.begin_block(sid, flags, block)
+        begin_block(conn, sid, flags, block)
 
 
 def _on_continuation(conn: Server2Conn, flags: int, sid: int, payload: bytes) -> None:
@@ -161,30 +150,7 @@ def _on_continuation(conn: Server2Conn, flags: int, sid: int, payload: bytes) ->
         raise ConnectionFault(ENHANCE_YOUR_CALM, "a flood of CONTINUATION frames")
     if flags & END_HEADERS:
         conn.block = None
-        conn.take_block(sid, begun.flags, b"".join(begun.pieces))
-
-
-def trailers(conn: Server2Conn, sid: int, flags: int, block: bytes) -> None:
-    """Takes a field block that opens no stream: the trailers of a request, or an error. It is decoded in any case,
-    as it may change the table (RFC 9113 §4.3)."""
-    pairs = conn.decoder.decode(block)
-    if not sid & 1 or sid in conn.skipped:
-        raise ConnectionFault(PROTOCOL_ERROR, f"HEADERS on stream {sid}, which cannot be opened")
-    stream = conn.streams.get(sid)
-    if stream is None or stream.gone >= 0:
-        if stream is None and sid not in conn.resets:
-            raise ConnectionFault(STREAM_CLOSED, f"HEADERS on stream {sid}, which is closed")
-        return
-    content = stream.content
-    if content is None or content.complete:
-        raise StreamFault(sid, STREAM_CLOSED, "HEADERS behind the end of the stream")
-    if not flags & END_STREAM:
-        raise StreamFault(sid, PROTOCOL_ERROR, "trailers that do not end the stream")
-    try:
-        stream.request.trailer_fields = check_trailers(pairs, conn.server)
-    except Malformed as error:
-        raise StreamFault(sid, PROTOCOL_ERROR, str(error)) from None
-    _end_content(stream)
+        take_block(conn, sid, begun.flags, b"".join(begun.pieces))
 
 
 def _on_priority(conn: Server2Conn, flags: int, sid: int, payload: bytes) -> None:
