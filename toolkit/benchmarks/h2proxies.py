@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from toolkit.benchmarks import h2load, proxies
-from toolkit.benchmarks.servers import TOP_DIR, BenchError, Server, _ports, find_program, pinned
+from toolkit.benchmarks.servers import TOP_DIR, BenchError, Server, _ports, find_program
 
 WORKS = {
     "proxied2": "HTTP/2 in front, HTTP/1.1 behind: hello, 16 connections × 32 streams",
@@ -81,7 +81,7 @@ def measure(
 ) -> str:
     """A table of one work."""
     return (
-        _measure_grpc(folder, rounds, cores)
+        _measure_grpc(folder, rounds)
         if name == "grpc"
         else _measure(name, folder, rounds, seconds, cores, without)
     )
@@ -135,9 +135,10 @@ def _measure(
     return "\n".join(lines)
 
 
-def _measure_grpc(folder: Path, rounds: int, cores: tuple[int | None, int | None]) -> str:
+def _measure_grpc(folder: Path, rounds: int) -> str:
+    """Latencies of one call after another: at most one of the three processes works at a time, wherever it likes."""
     node = subprocess.Popen(
-        [*pinned(cores[1]), sys.executable, PEER, "node"],
+        [sys.executable, PEER, "node"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -150,11 +151,10 @@ def _measure_grpc(folder: Path, rounds: int, cores: tuple[int | None, int | None
         server = _gorox(folder, {"grpc": (port, "2")})
         took: dict[str, list[float]] = {"direct": [], "gorox": []}
         failed = dict.fromkeys(took, 0)
-        with _running([(server, cores[0])], folder):
+        with _running([(server, None)], folder):
             for number in range(-1, rounds):
                 for name, target in (("direct", port), ("gorox", server.ports["grpc"])):
                     command = [
-                        *pinned(cores[1]),
                         sys.executable,
                         PEER,
                         "client",
