@@ -83,6 +83,9 @@ KNOWN_RESETS = 1024
 MAX_LIST_FACTOR = 4
 """How many times `max_head_size` a head may decode to, counted as RFC 9113 §10.5.1 does, and still get a 431."""
 
+DROP_MOST = 1 << 20
+"""How much of a request that was answered already is taken and dropped, in bytes."""
+
 CALM = 1000
 CALM_PER_SECOND = 50
 """Frames that bring nothing, at once and by the second."""
@@ -110,6 +113,7 @@ class Server2Conn:
         "channel",
         "deadline",
         "decoder",
+        "ending",
         "farewell",
         "gate",
         "gone",
@@ -176,6 +180,8 @@ class Server2Conn:
         self.skipped: set[int] = set()
         """Identifiers below the last one that were never used (bounded)."""
         self.resets: dict[int, None] = {}
+        self.ending: dict[int, int] = {}
+        """Requests that were answered before their end, and how much may still come of each."""
         self.priorities: dict[int, tuple[int, bool]] = {}
         """What PRIORITY_UPDATE said of streams that are still to come."""
         self.lost = False
@@ -439,6 +445,33 @@ class Server2Conn:
         """Tells the client that it may send more."""
         if not self.lost:
             self.writer.push(window_frame(sid, increment))
+
+    def let_end(self, stream: Server2Stream, content: Content2) -> bool:
+        """Lets a request that was answered before its end come to it; False when too much is left.
+
+        Not all clients understand a reset behind a whole answer.
+        """
+        left = content.size - content.arrived if content.size >= 0 else DROP_MOST
+        if content.expect or stream.tunnel or left > DROP_MOST or len(self.ending) >= self.most_streams:
+            return False
+        self.ending[stream.sid] = DROP_MOST
+        held = sum(map(len, content.chunks)) + content.inflow.taken
+        if held:
+            self.send_window(stream.sid, held)
+        return True
+
+    def drop_rest(self, sid: int, size: int, ended: bool) -> None:
+        """Takes a piece of such a request, which is dropped."""
+        left = self.ending.pop(sid) - size
+        if ended:
+            return
+        if left > 0:
+            self.ending[sid] = left
+            if size:
+                self.send_window(sid, size)
+        else:
+            self.remember_reset(sid)
+            self.writer.push(reset_frame(sid, NO_ERROR))
 
     def drop(self, content: Content2) -> None:
         """Lets go of what was not read of a content."""

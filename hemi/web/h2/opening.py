@@ -148,7 +148,9 @@ def _take_trailers(conn: Server2Conn, sid: int, flags: int, block: bytes) -> Non
         raise ConnectionFault(PROTOCOL_ERROR, f"HEADERS on stream {sid}, which cannot be opened")
     stream = conn.streams.get(sid)
     if stream is None or stream.gone >= 0:
-        if stream is None and sid not in conn.resets:
+        if sid in conn.ending:
+            conn.drop_rest(sid, 0, ended=True)
+        elif stream is None and sid not in conn.resets:
             raise ConnectionFault(STREAM_CLOSED, f"HEADERS on stream {sid}, which is closed")
         return
     content = stream.content

@@ -100,7 +100,11 @@ def _on_data(conn: Server2Conn, flags: int, sid: int, payload: bytes) -> None:
         data = payload
     if stream is None or stream.gone >= 0:
         conn.took(len(data))
-        if stream is None and sid not in conn.resets:
+        if sid in conn.ending:
+            if not data and not flags & END_STREAM:
+                conn.suspect("empty DATA")
+            conn.drop_rest(sid, size, bool(flags & END_STREAM))
+        elif stream is None and sid not in conn.resets:
             raise ConnectionFault(STREAM_CLOSED, f"DATA on stream {sid}, which is closed")
         return
     content = stream.content
@@ -161,6 +165,7 @@ def _on_priority(conn: Server2Conn, flags: int, sid: int, payload: bytes) -> Non
 def _on_reset(conn: Server2Conn, flags: int, sid: int, payload: bytes) -> None:
     stream = _find(conn, sid, "RST_STREAM")
     if stream is None:
+        conn.ending.pop(sid, None)
         conn.suspect("RST_STREAM of closed streams")
         return
     if stream.gone < 0:
