@@ -504,10 +504,13 @@ class Server2Stream:
                 conn.writer.push(pack_header(DATA, END_STREAM, self.sid))
             if self.open:
                 conn.reset(self, INTERNAL_ERROR)
-            elif self.content is not None and not self.content.complete:
-                conn.reset(
-                    self, NO_ERROR
-                )  # the answer is whole; the rest of the request is not wanted (§8.1)
+            elif (
+                self.content is not None
+                and not self.content.complete
+                and not conn.let_end(self, self.content)
+            ):
+                # The answer is whole; the rest of the request is not wanted (RFC 9113 §8.1).
+                conn.reset(self, NO_ERROR)
         if self.content is not None:
             conn.drop(self.content)
             self.content.stream = None  # type: ignore[assignment]

@@ -113,6 +113,7 @@ def test_a_request_that_is_answered_early_may_end() -> None:
         ):
             client.send(client.headers(sid, POST, END_HEADERS))
             assert client.response(sid)[1] == b"hello"
+            until(lambda sid=sid: sid in conn.ending)
             client.send(frame(DATA, 0, sid, b"x" * 1000), end or client.headers(sid, [("x", "y")]))
             client.ping()
             assert not conn.ending and not conn.streams and conn.idle
