@@ -169,7 +169,7 @@ def test_other_greenlets_go_on_meanwhile(make: Any, server: DNSServer) -> None:
     ticks = []
     ticker = gevent.spawn(lambda: [(ticks.append(1), gevent.sleep(0.001)) for _ in range(1000)])
     make().lookup("a.test")
-    assert len(ticks) > 10
+    assert len(ticks) > 2
     ticker.kill()
 
 
@@ -283,7 +283,7 @@ def test_staleness_has_a_limit(make: Any, server: DNSServer, monkeypatch: Any) -
     now = [1000.0]
     monkeypatch.setattr(resolv, "monotonic", lambda: now[0])
     server.zone["a.test.", "A"] = ["192.0.2.1"]
-    resolver = make(stale_limit=100.0, attempt_timeout=0.02)
+    resolver = make(stale_limit=100.0, attempt_timeout=0.2)
     resolver.lookup("a.test")
     server.silent = True
     now[0] += 399

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.processes.installkit import PIP, clone_into, start
+from tests.processes.installkit import clone_into, start
 from tests.running import TOP_DIR, run
 
 pytestmark = pytest.mark.slow
@@ -44,12 +44,7 @@ def test_the_commands_of_the_readme(clone: Path, tmp_path: Path) -> None:
             assert process.wait() == 0
         finally:
             process.kill()
-    # The whole suite would run this test again; a part of it shows that the command works.
-    done = run(
-        ["./toolkit/test", "-q", "tests/test_errors.py"], cwd=clone, timeout=400, env={**os.environ, **PIP}
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert " passed" in done.stdout
+    # The second command is what runs this test, in a fresh clone of .ci/run's: here it would install all of it again.
     for command in commands[2:]:
         if command.startswith("bin/"):
             done = run(command.split(), cwd=clone)

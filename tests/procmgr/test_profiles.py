@@ -35,7 +35,7 @@ def test_the_sampler_sees_who_takes_the_processor() -> None:
     told = look.get(timeout=5)
     counts = {stack[-1]: count for stack, count in told["stacks"]}
     total = sum(counts.values())
-    assert total >= 20
+    assert total >= 5  # 60 when nobody else wants the processor
     assert (
         sum(count for stack, count in told["stacks"] if any("busy_culprit" in n for n in stack)) > total / 2
     )

@@ -32,7 +32,6 @@ NEVER = [
     b"GET /\r\n\r\n",
     b"GET / HTTP/1.1\r\n\r\n",
     b"GET / HTTP/2.0\r\n" + HOST + b"\r\n",
-    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 ]
 
 
@@ -45,6 +44,14 @@ def test_nothing_of_it_reaches_the_backend(message: bytes) -> None:
         assert client.is_closed()
         assert node.requests == []
         assert node.conns == 0
+
+
+def test_nothing_behind_a_preface_is_http1() -> None:
+    """The preface of HTTP/2 makes it an HTTP/2 connection for good, here as for everybody in front."""
+    with bad_server(answering()) as node, proxying(node) as site, site.connect() as client:
+        client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert b"HTTP/1.1" not in client.rest()
+        assert (node.requests, node.conns) == ([], 0)
 
 
 @pytest.mark.parametrize(
