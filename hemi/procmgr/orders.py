@@ -124,7 +124,9 @@ def worker_(worker: Worker, args: dict[str, Any], progress: Progress) -> dict[st
         "python": sys.version.split()[0],
         "gevent": gevent.__version__,
         "uptime": round(time.time() - worker.started, 1),
-        "greenlets": sum(isinstance(each, greenlet.greenlet) and not each.dead for each in gc.get_objects()),
+        "greenlets": sum(
+            issubclass(type(each), greenlet.greenlet) and not each.dead for each in gc.get_objects()
+        ),
         "figures": worker.figures(),
         "stages": _describe(worker),
     }

@@ -234,7 +234,8 @@ def greenlets(worker: Worker, args: dict[str, Any], progress: Progress) -> dict[
     groups: dict[tuple[str, ...], list[Any]] = {}
     count = 0
     for each in gc.get_objects():
-        if not isinstance(each, greenlet.greenlet) or each.dead:
+        # By type(): isinstance() would ask a weak proxy, whose object may be gone.
+        if not issubclass(type(each), greenlet.greenlet) or each.dead:
             continue
         count += 1
         frame = each.gr_frame if each is not gevent.getcurrent() else sys._getframe()
