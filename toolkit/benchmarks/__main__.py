@@ -9,82 +9,104 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import NamedTuple
 
 from toolkit.benchmarks import datagrams, h2proxies, http2, memory, proxies, relays, websockets, wrk
 from toolkit.benchmarks.servers import PEERS, BenchError, Server, find_program, make_files, running
 from toolkit.benchmarks.works import WORKS, Work
 
-MEMORY_WORKS = {"idle": memory.measure_idle, "slope": memory.measure_slope}
-SUITES = {
-    "web": [*WORKS, *MEMORY_WORKS],
-    "proxy": [*proxies.WORKS],
-    "net": [*relays.WORKS, "idlerelays", *datagrams.WORKS],
-    "websocket": [*websockets.WORKS, "wsidle"],
-    "http2": [*http2.WORKS],
-    "http2proxy": [*h2proxies.WORKS],
+
+class Terms(NamedTuple):
+    """How works are measured: rounds of so many seconds, on which cores (server, load), without which peers."""
+
+    rounds: int
+    seconds: int
+    cores: tuple[int | None, int | None]
+    without: frozenset[str]
+
+
+Measure = Callable[[Path, Terms], str]
+"""Measures one work in a folder of its own, and returns a table. Raises BenchError."""
+
+
+def _web(work: Work) -> Measure:
+    return lambda folder, terms: _measure(
+        running(folder, work.port, terms.cores[0], terms.without), work, terms
+    )
+
+
+def _proxy(work: Work) -> Measure:
+    return lambda folder, terms: _measure(proxies.running(folder, *terms.cores, terms.without), work, terms)
+
+
+def _http2(work: Work) -> Measure:
+    return lambda folder, terms: _measure(
+        http2.running(folder, work.port, terms.cores[0], terms.without), work, terms, http2.load
+    )
+
+
+def _net(work: relays.Relaying) -> Measure:
+    return lambda folder, terms: relays.measure(work, folder, *terms)
+
+
+def _datagrams(work: datagrams.Datagrams) -> Measure:
+    return lambda folder, terms: datagrams.measure(work, folder, *terms)
+
+
+def _websocket(name: str) -> Measure:
+    return lambda folder, terms: websockets.measure(name, folder, *terms)
+
+
+def _http2_proxy(name: str) -> Measure:
+    return lambda folder, terms: h2proxies.measure(name, folder, *terms)
+
+
+SUITES: dict[str, dict[str, Measure]] = {
+    "web": {
+        **{name: _web(work) for name, work in WORKS.items()},
+        "idle": lambda folder, terms: memory.measure_idle(folder, *terms.cores),
+        "slope": lambda folder, terms: memory.measure_slope(folder, *terms.cores),
+    },
+    "proxy": {name: _proxy(work) for name, work in proxies.WORKS.items()},
+    "net": {
+        **{name: _net(work) for name, work in relays.WORKS.items()},
+        "idlerelays": lambda folder, terms: relays.measure_idle(folder, terms.cores, terms.without),
+        **{name: _datagrams(work) for name, work in datagrams.WORKS.items()},
+    },
+    "websocket": {
+        **{name: _websocket(name) for name in websockets.WORKS},
+        "wsidle": lambda folder, terms: websockets.measure_idle(folder, terms.cores, terms.without),
+    },
+    "http2": {name: _http2(work) for name, work in http2.WORKS.items()},
+    "http2proxy": {name: _http2_proxy(name) for name in h2proxies.WORKS},
 }
 
 
 def main(arguments: list[str]) -> int:
     """Measures what is asked for and prints tables in Markdown."""
     options = _parse(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(10))  # so that what was started is stopped
     available = sorted(os.sched_getaffinity(0))
-    server_core, load_core = (available[0], available[1]) if len(available) > 1 else (None, None)
+    cores = (available[0], available[1]) if len(available) > 1 else (None, None)
+    terms = Terms(options.rounds, options.seconds, cores, frozenset(options.without))
+    suite = SUITES[options.suite]
     try:
         _check_programs()
-        print(_preamble(options, server_core, load_core), flush=True)
-        for name in options.only or SUITES[options.suite]:
+        print(_preamble(options, *cores), flush=True)
+        for name in options.only or suite:
+            if name not in suite:
+                raise BenchError(f"{name} is no work of {options.suite}, which has {' '.join(suite)}")
             with tempfile.TemporaryDirectory(prefix="gorox-bench-") as folder:
                 os.chmod(folder, 0o755)
                 make_files(Path(folder))
-                cores, without = (server_core, load_core), frozenset(options.without)
-                if name in relays.WORKS:
-                    work = relays.WORKS[name]
-                    print(
-                        relays.measure(work, Path(folder), options.rounds, options.seconds, cores, without),
-                        flush=True,
-                    )
-                elif name in websockets.WORKS:
-                    print(
-                        websockets.measure(
-                            name, Path(folder), options.rounds, options.seconds, cores, without
-                        ),
-                        flush=True,
-                    )
-                elif name in http2.WORKS:
-                    h2 = http2.running(Path(folder), http2.WORKS[name].port, server_core, without)
-                    print(_measure(h2, http2.WORKS[name], options, load_core, http2.load), flush=True)
-                elif name in h2proxies.WORKS:
-                    print(
-                        h2proxies.measure(
-                            name, Path(folder), options.rounds, options.seconds, cores, without
-                        ),
-                        flush=True,
-                    )
-                elif name == "wsidle":
-                    print(websockets.measure_idle(Path(folder), cores, without), flush=True)
-                elif name in datagrams.WORKS:
-                    one = datagrams.WORKS[name]
-                    print(
-                        datagrams.measure(one, Path(folder), options.rounds, options.seconds, cores, without),
-                        flush=True,
-                    )
-                elif name == "idlerelays":
-                    print(relays.measure_idle(Path(folder), cores, without), flush=True)
-                elif name in proxies.WORKS:
-                    peers = proxies.running(Path(folder), server_core, load_core, frozenset(options.without))
-                    print(_measure(peers, proxies.WORKS[name], options, load_core), flush=True)
-                elif name in WORKS:
-                    peers = running(Path(folder), WORKS[name].port, server_core, frozenset(options.without))
-                    print(_measure(peers, WORKS[name], options, load_core), flush=True)
-                else:
-                    print(MEMORY_WORKS[name](Path(folder), server_core, load_core), flush=True)
+                print(suite[name](Path(folder), terms), flush=True)
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 22
@@ -100,8 +122,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--seconds", type=int, default=1, metavar="S", help="how long a server is loaded in a round"
     )
-    names = [name for works in SUITES.values() for name in works]
-    parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=f"works: {' '.join(names)}")
+    told = "; ".join(f"{suite}: {' '.join(works)}" for suite, works in SUITES.items())
+    parser.add_argument("--only", nargs="+", metavar="NAME", help=f"works ({told})")
     parser.add_argument(
         "--without",
         nargs="+",
@@ -136,18 +158,17 @@ def _preamble(options: argparse.Namespace, server_core: int | None, load_core: i
 def _measure(
     peers: AbstractContextManager[list[Server]],
     work: Work,
-    options: argparse.Namespace,
-    load_core: int | None,
+    terms: Terms,
     load: Callable[[str, int, int | None, Work], wrk.Run] = wrk.load,
 ) -> str:
     with peers as servers:
         figures: dict[str, list[float]] = {server.name: [] for server in servers}
         failed: dict[str, int] = dict.fromkeys(figures, 0)
-        for round_number in range(-1, options.rounds):  # the first is for warming up
+        for round_number in range(-1, terms.rounds):  # the first is for warming up
             shift = round_number % len(servers)
             for server in servers[shift:] + servers[:shift]:
                 url = f"{work.scheme}://127.0.0.1:{server.ports[work.port]}{work.path}"
-                result = load(url, options.seconds, load_core, work)
+                result = load(url, terms.seconds, terms.cores[1], work)
                 if round_number >= 0:
                     figures[server.name].append(getattr(result, work.figure))
                     failed[server.name] += result.failed
