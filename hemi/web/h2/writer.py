@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from socket import MSG_MORE
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -137,10 +138,10 @@ class Writer:
                     size += self._gather(pieces)
                 if not pieces:
                     break
-                if len(pieces) == 1:
-                    channel.send(pieces[0])
-                elif self._files:
+                if self._files:
                     self._send_with_files(pieces)
+                elif len(pieces) == 1:
+                    channel.send(pieces[0])
                 elif size <= GATHER:
                     channel.send(b"".join(pieces))
                 else:
@@ -224,15 +225,9 @@ class Writer:
         return size + 9 * frames
 
     def _frame_file(self, sid: int, file: int, at: int, size: int, last: int, pieces: list[Any]) -> int:
-        """Frames a part of a file that is sent from where it lies."""
-        most, stop, frames = self.frame_size, at + size, 0
-        while at < stop:
-            part = min(most, stop - at)
-            flags = last if at + part == stop else 0
-            pieces += (pack_header(part << 8 | DATA, flags, sid), (file, at, part))
-            at += part
-            frames += 1
-        return size + 9 * frames
+        """Notes a part of a file that is sent from where it lies, in frames of its own."""
+        pieces.append((sid, file, at, size, last))
+        return size + 9 * -(-size // self.frame_size)
 
     def _lend(self, file: int, least: int) -> int | None:
         """A descriptor of the writer's own for a file that has at least so many bytes, where sendfile(2) can be used.
@@ -247,18 +242,40 @@ class Writer:
         return own
 
     def _send_with_files(self, pieces: list[Any]) -> None:
-        """Sends pieces of which some are parts of files; what is before such a part goes out with it."""
-        channel = self.channel
+        """Sends pieces of which some are parts of files; what is before such a part goes out with its first frame."""
         before: list[Any] = []
         for piece in pieces:
             if piece.__class__ is tuple:
-                file, at, size = piece
-                channel.send_file(file, at, size, b"".join(before))
+                self._send_file(b"".join(before), *piece)
                 before.clear()
             else:
                 before.append(piece)
         if before:
-            channel.send(b"".join(before))
+            self.channel.send(b"".join(before))
+
+    def _send_file(self, before: bytes, sid: int, file: int, at: int, size: int, last: int) -> None:
+        """Sends a part of a file: two system calls a frame, and as little else as can be."""
+        channel, most, stop = self.channel, self.frame_size, at + size
+        send, sendfile, out = channel.sock.send, os.sendfile, channel.sock.fileno()
+        usual = pack_header(most << 8 | DATA, 0, sid)
+        head = before + usual
+        while at < stop:
+            part = stop - at
+            if part <= most:
+                head = head[:-9] + pack_header(part << 8 | DATA, last, sid)
+            else:
+                part = most
+            sent = done = 0
+            try:
+                sent = send(head, MSG_MORE)
+                if sent == len(head):
+                    done = sendfile(out, file, at, part)
+            except BlockingIOError:
+                pass
+            if done < part:  # it has to wait
+                channel.send_file(file, at + done, part - done, head[sent:])
+            at += part
+            head = usual
 
     def _read(self, file: int, at: int, size: int) -> memoryview:
         """Reads a part of a file into the writer's buffer: new memory for each would cost as much as the copying."""

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import tempfile
+from _socket import socket as RawSocket
 from typing import Any
 
+import gevent
 import pytest
+from gevent import socket
 
+from hemi import sockets
+from hemi.web.h2.frames import PING, pack_header
 from hemi.web.h2.writer import FULL, Writer
 from tests.h2raw import DATA, END_STREAM
 from tests.webkit import until
@@ -113,11 +118,10 @@ def test_a_stream_whose_window_shuts_lets_others_go() -> None:
     until(lambda: first.woken)
 
 
-@pytest.mark.parametrize("tls", [None, object()])
 @pytest.mark.parametrize("size", [0, 100, 16384, 100_000, 600_000])
-def test_files(size: int, tls: Any) -> None:
+def test_files(size: int) -> None:
     writer, channel, notes = made()
-    channel.tls = tls
+    channel.tls = object()  # they are read, and sent by the channel
     with tempfile.TemporaryFile() as file:
         data = os.urandom(size)
         file.write(data)
@@ -129,6 +133,57 @@ def test_files(size: int, tls: Any) -> None:
     found = frames(channel.sent)
     assert b"".join(one[3] for one in found) == data
     assert found[-1][:2] == (DATA, END_STREAM) and stream.fault is None
+
+
+@pytest.mark.parametrize("size", [40_000, 49_152, 600_000])
+@pytest.mark.parametrize("closes", [True, False])
+def test_large_files_without_tls_go_out_from_where_they_lie(size: int, closes: bool) -> None:
+    """By a socket that takes little at once: frames and headers go out in parts."""
+    ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4608)
+    channel = sockets.Channel(RawSocket(fileno=ours.detach()))
+    channel.sock.setblocking(False)
+    notes: list[str] = []
+    writer = Writer(channel, lambda error: notes.append(str(error)), lambda: notes.append("flushed"))
+    writer.window = 1 << 20
+    got: list[bytes] = []
+    with theirs, tempfile.TemporaryFile() as file:
+        reader = gevent.spawn(lambda: [got.append(data) for data in iter(lambda: theirs.recv(5000), b"")])
+        data = os.urandom(size)
+        file.write(data)
+        file.flush()
+        stream: Any = Stream(1, file.fileno(), size, closes=closes)
+        writer.push(pack_header(PING, 0, 0))
+        writer.offer(stream)
+        until(lambda: stream.woken and len(notes) >= 1 and not writer.busy)
+        channel.close()
+        reader.join(10)
+    ping, *found = frames(b"".join(got))
+    assert ping == (PING, 0, 0, b"")
+    assert b"".join(one[3] for one in found) == data
+    assert {one[:3] for one in found[:-1]} == {(DATA, 0, 1)}
+    assert found[-1][:3] == (DATA, END_STREAM if closes else 0, 1)
+    assert {len(one[3]) for one in found[:-1]} == {16384}
+    assert set(notes) == {"flushed"}
+
+
+def test_a_file_that_shrinks_ends_the_connection() -> None:
+    """Behind the header of a frame that has promised more there is nothing that could be said."""
+    ours, theirs = socket.socketpair()
+    channel = sockets.Channel(RawSocket(fileno=ours.detach()))
+    channel.sock.setblocking(False)
+    notes: list[str] = []
+    writer = Writer(channel, lambda error: notes.append(str(error)), lambda: notes.append("flushed"))
+    with theirs, tempfile.TemporaryFile() as file:
+        file.write(b"x" * 40_000)
+        file.flush()
+        writer._files.append(os.dup(file.fileno()))
+        writer.out.append((1, file.fileno(), 30_000, 20_000, END_STREAM))
+        writer.push(b"")
+        until(lambda: notes)
+        channel.close()
+    assert "early" in notes[0]
+    assert writer.broken
 
 
 def test_a_file_that_is_too_short() -> None:
