@@ -1,10 +1,11 @@
-"""Real clients of HTTP/2: curl, nghttp, h2load and a browser."""
+"""Real clients of HTTP/2: curl, nghttp, h2load, httpx and a browser."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -124,6 +125,30 @@ def test_h2load(plain: Site) -> None:
         said = run(h2load, f"-n{number}", "-c4", "-m32", url(plain, path))
         assert re.search(rf"{number} succeeded, 0 failed, 0 errored, 0 timeout", said), said
         assert f"{number} 2xx" in said
+
+
+HTTPX = """\
+import httpx, sys
+url, ca = sys.argv[1:]
+with httpx.Client(http2=True, verify=__import__("ssl").create_default_context(cafile=ca), timeout=30) as client:
+    for path in ("/x", "/y"):
+        answer = client.get(url + path)
+        print(answer.http_version, answer.text)
+    print(len(client.get(url + "/big").content))
+    print(client.post(url, content=b"x" * 300_000).json())
+    print(client.post(url, content=iter([b"a" * 1000] * 50)).json())
+    print(client.head(url + "/big").headers["content-length"])
+"""
+
+
+def test_httpx(secure: tuple[Site, str]) -> None:
+    """In a process of its own, unpatched."""
+    site, ca = secure
+    said = run(sys.executable, "-c", HTTPX, url(site, "", "https"), ca).splitlines()
+    size = str(len(BIG))
+    assert said == [
+        "HTTP/2 20 /x", "HTTP/2 20 /y", size, "{'size': 300000, 'version': 20}", "{'size': 50000, 'version': 20}", size
+    ]  # fmt: skip
 
 
 def test_a_browser(secure: tuple[Site, str], tmp_path: Path) -> None:

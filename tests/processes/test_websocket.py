@@ -1,12 +1,16 @@
-"""WebSockets of a real instance: reloads leave them alone, the end is told, with the websockets package as client."""
+"""WebSockets of a real instance: reloads leave them alone, the end is told, with foreign clients."""
 
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import websocket
 from websockets.asyncio.client import connect as connect_async
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
@@ -49,7 +53,7 @@ def test_reload_and_quit(gorox: Callable[..., GoroxProcess]) -> None:
     assert '"GET /new HTTP/1.1" 101 ' in out
 
 
-def test_a_foreign_client(gorox: Callable[..., GoroxProcess]) -> None:
+def test_the_websockets_package(gorox: Callable[..., GoroxProcess]) -> None:
     """Messages, fragments, pings, compression, many at a time."""
     process = gorox(CONFIG)
 
@@ -67,4 +71,58 @@ def test_a_foreign_client(gorox: Callable[..., GoroxProcess]) -> None:
         await asyncio.gather(*[talk(number) for number in range(10)])
 
     asyncio.run(all_of_them())
+    assert not process.log()
+
+
+def test_the_websocket_client_package(gorox: Callable[..., GoroxProcess]) -> None:
+    process = gorox(CONFIG)
+    ws = websocket.create_connection(f"ws://{process.address}/", timeout=10)
+    try:
+        for message in ("a", "ü" * 70_000):
+            ws.send(message)
+            assert ws.recv() == message
+        ws.send_binary(b"\0" * 1000)
+        assert ws.recv() == b"\0" * 1000
+        ws.ping("are you there")
+        assert ws.recv_data_frame(control_frame=True)[1].data == b"are you there"
+    finally:
+        ws.close()
+    assert not process.log()
+
+
+NODE = """\
+const WebSocket = require('ws');
+const ws = new WebSocket(process.argv[2], {perMessageDeflate: true});
+const messages = ['a', 'ü'.repeat(70000), 'y'.repeat(500000)];
+let next = 0;
+ws.on('open', () => ws.ping('are you there'));
+ws.on('pong', data => { console.log('pong', data.toString()); ws.send(messages[0]); });
+ws.on('message', (data, isBinary) => {
+  if (isBinary || data.toString() !== messages[next]) { console.log('wrong'); process.exit(1); }
+  if (++next < messages.length) ws.send(messages[next]);
+  else ws.close(4000, 'enough');
+});
+ws.on('close', (code, reason) => console.log(ws.extensions, code));
+ws.on('error', error => { console.log(error); process.exit(1); });
+"""
+
+
+def test_the_ws_package_of_node(gorox: Callable[..., GoroxProcess], tmp_path: Path) -> None:
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if not node or not npm:  # not among what .ci/run installs: Debian's npm has hundreds of packages
+        pytest.skip("there is no Node.js")
+    done = subprocess.run(
+        [npm, "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(tmp_path), "ws@8"],
+        capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    if done.returncode:
+        pytest.skip("the package ws cannot be installed")
+    process = gorox(CONFIG)
+    (tmp_path / "client.js").write_text(NODE)
+    done = subprocess.run(
+        [node, "client.js", f"ws://{process.address}/"],
+        capture_output=True, text=True, timeout=30, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["pong are you there", "permessage-deflate 4000"]
     assert not process.log()
