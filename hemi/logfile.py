@@ -23,6 +23,7 @@ import re
 import shutil
 import stat
 import time
+from contextlib import suppress
 from typing import NamedTuple
 
 import gevent
@@ -65,6 +66,7 @@ class FileWriter:
         self._torn = False  # the last thing written is the beginning of a line
         self._turn = 0.0  # Unix time of the next rotation by time
         self._pause = 0.0  # Unix time before which no rotation is tried
+        self._untidy = self._tidying = False
 
     def open(self) -> None:
         """Open the file, creating it and its folder where they are missing. Raises OSError."""
@@ -170,7 +172,17 @@ class FileWriter:
         return True
 
     def _tidy(self) -> None:
-        get_hub().threadpool.apply(tidy, (self.path, self.rotation.keep, self.rotation.compress))
+        """Tidies up behind a rotation, once more if there was another one meanwhile."""
+        self._untidy = True
+        if self._tidying:
+            return
+        self._tidying = True
+        try:
+            while self._untidy:
+                self._untidy = False
+                get_hub().threadpool.apply(tidy, (self.path, self.rotation.keep, self.rotation.compress))
+        finally:
+            self._tidying = False
 
 
 def next_turn(now: float, every: float) -> float:
@@ -220,15 +232,16 @@ def rotated(path: str) -> list[str]:
 def tidy(path: str, keep: int, compress: bool) -> None:
     """Remove the rotated files of a log beyond `keep`, and compress the others. Slow: for a thread."""
     try:
-        files = rotated(path)
-        for name in files[: max(0, len(files) - keep)] if keep else ():
-            os.unlink(name)
-        if compress:
-            for name in files[-keep:] if keep else files:
-                if not name.endswith(".gz"):
-                    squeeze(name)
-    except FileNotFoundError:
-        pass  # another process tidies too
+        # One that another thread or process compresses right now is there twice; whoever was faster is no error.
+        names = list(dict.fromkeys(name.removesuffix(".gz") for name in rotated(path)))
+        kept = names[-keep:] if keep else names
+        for name in names[: len(names) - len(kept)]:
+            for one in (name, name + ".gz"):
+                with suppress(FileNotFoundError):
+                    os.unlink(one)
+        for name in kept if compress else ():
+            with suppress(FileNotFoundError):
+                squeeze(name)
     except OSError as e:
         complain(f"logger: the rotated files of {path} cannot be tidied: {e.strerror}")
 

@@ -342,6 +342,25 @@ def test_tidying_touches_nothing_else(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == sorted([*names, "a.log.20260101T000000-10"])
 
 
+def test_tidying_beside_others(tmp_path: Path, monkeypatch: Any) -> None:
+    """What another process compresses right now is there twice, and counts once; what it has removed is no error."""
+    for name in ("1", "2", "2.gz", "3", "4"):
+        (tmp_path / f"a.log.2026010{name[0]}T000000{name[1:]}").write_text("x")
+    real, path = logfile.squeeze, str(tmp_path / "a.log")
+
+    def squeeze(name: str) -> None:
+        if name.endswith("3T000000"):
+            os.unlink(name)
+        real(name)
+
+    monkeypatch.setattr(logfile, "squeeze", squeeze)
+    tidy(path, 3, True)
+    assert [os.path.basename(name)[6:] for name in rotated(path)] == [
+        "20260102T000000.gz",
+        "20260104T000000.gz",
+    ]
+
+
 def test_compressing_keeps_mode_and_time(tmp_path: Path) -> None:
     file = tmp_path / "x"
     file.write_bytes(b"hello" * 1000)
