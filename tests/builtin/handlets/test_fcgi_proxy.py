@@ -518,7 +518,8 @@ def test_other_answers_on_a_kept_connection(answer: bytes) -> None:
         found = [ask(it) for _ in range(5)]
         content = b"other\r\n\r\n" if answer.endswith(b"other\r\n\r\n" + END) else b"other"
         assert [one.content for one in found] == [b"good", b"good", content, content, b"good"]
-        assert found[2].fields == found[3].fields and found[0].fields == found[4].fields
+        fields = [[field for field in one.fields if field[0] != "date"] for one in found]
+        assert fields[2] == fields[3] and fields[0] == fields[4]
         assert found[2].header("x-one") == ("1" if b"X-One" in answer else None)
         assert server.accepted == 1
 
