@@ -156,8 +156,8 @@ def test_no_call_is_lost_when_a_server_goes_away_gently(server: Server) -> None:
         until(lambda: node.leases > 10)
         other.say("stop")
         done, failed = end(client)
-        # What grpcio has taken but not begun when it is told to stop it answers with CANCELLED, which is no loss of ours:
-        # a proxy's errors are UNAVAILABLE, and what the server did may not be asked of another one.
+        # What grpcio has taken but not begun when it is told to stop it answers with CANCELLED. We lost nothing then:
+        # our errors are UNAVAILABLE, and what a server has answered is asked of no other.
         assert done and [code for code, *_ in failed if code != "CANCELLED"] == [], site.log.entries
         assert len(failed) <= 4
         until(lambda: "stopped" in other.lines)
