@@ -9,7 +9,7 @@ from typing import Any
 import gevent
 from gevent import socket
 
-TIMEOUT = 10.0
+TIMEOUT = 30.0
 
 HASH = "{PLAIN}gorox"
 

@@ -38,7 +38,7 @@ def require_program(name: str, package: str) -> str:
     return path
 
 
-def until(condition: Callable[[], Any], timeout: float = 10) -> Any:
+def until(condition: Callable[[], Any], timeout: float = 30) -> Any:
     """Waits until a condition is true and returns what it said; after timeout seconds what it said last."""
     deadline = time.monotonic() + timeout
     while not (result := condition()) and time.monotonic() < deadline:

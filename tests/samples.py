@@ -99,7 +99,7 @@ def problems(text: str) -> list[str]:
 events: list[str] = []  # what the verbs below did
 
 
-def wait_for(done: Any, seconds: float = 5.0) -> None:
+def wait_for(done: Any, seconds: float = 30.0) -> None:
     """Waits until `done()` is true; fails after the deadline."""
     deadline = time.monotonic() + seconds
     while not done():

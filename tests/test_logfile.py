@@ -33,7 +33,7 @@ from hemi.logfile import (
 from hemi.logsink import Shortfall
 
 
-def until(condition: Callable[[], Any], timeout: float = 5.0) -> None:
+def until(condition: Callable[[], Any], timeout: float = 30.0) -> None:
     with gevent.Timeout(timeout):
         while not condition():
             gevent.sleep(0.002)

@@ -26,7 +26,7 @@ SCOPE = Scope("log", {"uri": "s.uri", "status": "str(s.status)"})
 SUBJECT = SimpleNamespace(uri="/x", status=200)
 
 
-def until(condition: Callable[[], Any], timeout: float = 5.0) -> None:
+def until(condition: Callable[[], Any], timeout: float = 30.0) -> None:
     with gevent.Timeout(timeout):
         while not condition():
             gevent.sleep(0.002)

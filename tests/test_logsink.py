@@ -70,7 +70,7 @@ class Writer:
         self.writes.append(list(lines))
 
 
-def until(condition: Callable[[], Any], timeout: float = 5.0) -> None:
+def until(condition: Callable[[], Any], timeout: float = 30.0) -> None:
     with gevent.Timeout(timeout):
         while not condition():
             gevent.sleep(0.002)

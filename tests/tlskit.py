@@ -24,7 +24,7 @@ from hemi.sockets import READ, Sweeper
 from hemi.tls import Identity, Policy, SiteTable
 from hemi.tlschannel import HandshakeFailed, TLSChannel
 
-TIMEOUT = 10.0
+TIMEOUT = 30.0
 
 
 class Authority:

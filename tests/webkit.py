@@ -28,7 +28,7 @@ from hemi.web.handlet import Handlet
 from hemi.web.request import Request
 from hemi.web.response import Response
 
-TIMEOUT = 10.0
+TIMEOUT = 30.0
 """Seconds after which a wait is a failure."""
 
 App = Callable[[Request, Response], "bool | None"]

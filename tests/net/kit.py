@@ -17,7 +17,7 @@ from hemi.source import Dirs
 from tests.running import Served
 from tests.upstream.kit import Lines
 
-TIMEOUT = 10.0
+TIMEOUT = 30.0
 
 
 class Net:

@@ -9,7 +9,7 @@ from typing import Any
 
 import gevent
 
-TIMEOUT = 10.0
+TIMEOUT = 30.0
 
 Answer = Callable[[bytes], "list[bytes] | bytes"]
 
