@@ -9,6 +9,7 @@ import ssl
 import struct
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import gevent
@@ -184,9 +185,13 @@ def test_renegotiation_is_refused(identity: Identity) -> None:
             process.stdin.write(b"hello\n")
             process.stdin.flush()
             until(lambda: server.infos)
-            process.stdin.write(b"R\n")
-            process.stdin.flush()
-            output = gevent.spawn(process.stdout.read).get(timeout=TIMEOUT)
+            reader = gevent.spawn(process.stdout.read)
+            with suppress(BrokenPipeError):
+                while not reader.ready():  # read together with the line before it, it would be no command
+                    process.stdin.write(b"R\n")
+                    process.stdin.flush()
+                    gevent.sleep(0.1)
+            output = reader.get(timeout=TIMEOUT)
         finally:
             process.kill()
             process.wait(TIMEOUT)
