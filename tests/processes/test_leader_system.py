@@ -252,7 +252,7 @@ def test_long_connections_are_spread_evenly(lead: Start) -> None:
         pids.append(clients[-1].request("GET", "/pid").text)
     for client in clients:
         client.close()
-    # Fifteen each, where both get the processor when it is their turn (a worker waits 4 ms for another, no longer); none
+    # Fifteen each, where both get the processor when it is their turn (a worker waits 4 ms for another, no more); none
     # for one of them where they just take what comes. The rule itself is tested in tests/procmgr/test_board.py.
     assert min(pids.count(str(pid)) for pid in leader.workers()) >= 2
     assert leader.end() == 0
