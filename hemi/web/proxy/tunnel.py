@@ -6,16 +6,18 @@ looked at in the node's answer.
 
 from __future__ import annotations
 
+import base64
 import math
+import os
 from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING
 
 import gevent
-from wsproto.utilities import generate_accept_token, generate_nonce
 
 from hemi.sockets import Channel
 from hemi.web.h1.answer import BadAnswer, Head
+from hemi.web.websocket.handshake import accept_token
 
 if TYPE_CHECKING:
     from hemi.web.request import Request
@@ -82,7 +84,7 @@ class Tunnel:
 
 def give_key(req: Request) -> bytes:
     """Gives a handshake of HTTP/2 the key that HTTP/1.1 needs, and returns it."""
-    key = generate_nonce()
+    key = base64.b64encode(os.urandom(16))
     req.delete_header("sec-websocket-key")
     req.add_header("sec-websocket-key", key.decode())
     return key
@@ -93,7 +95,7 @@ def take_accept(head: Head, key: bytes) -> Head:
 
     Raises BadAnswer when there is no proof (RFC 6455 §4.1).
     """
-    if head.get(ACCEPT) != generate_accept_token(key):
+    if head.get(ACCEPT) != accept_token(key):
         raise BadAnswer("its Sec-WebSocket-Accept is wrong")
     fields = tuple(field for field in head.fields if field[0] != ACCEPT)
     return Head(head.status, fields, head.size, head.options, head.keep_alive)

@@ -12,10 +12,8 @@ import zlib
 from typing import Any
 
 import gevent
-from wsproto.extensions import PerMessageDeflate
-from wsproto.frame_protocol import CloseReason
 
-from hemi.web.websocket.frames import Failure
+from hemi.web.websocket.frames import INVALID_DATA, TOO_BIG, Failure
 
 __all__ = ["LEAST", "Inflater", "agree", "deflate"]
 
@@ -40,6 +38,8 @@ def agree(offers: list[str]) -> tuple[str, int] | None:
 
     None when there is none. Offers with parameters that are unknown, doubled or out of range are declined (§7.1).
     """
+    from wsproto.extensions import PerMessageDeflate  # 45 ms, which no start has to wait for
+
     for offer in offers:
         name, *parameters = [part.strip() for part in offer.split(";")]
         if name != _NAME or not all(_PARAMETER.fullmatch(part) for part in parameters):
@@ -80,7 +80,7 @@ class Inflater:
         except zlib.error:
             raise _garbage() from None
         if len(result) > limit:
-            raise Failure(CloseReason.MESSAGE_TOO_BIG, "the message is too big when it is inflated")
+            raise Failure(TOO_BIG, "the message is too big when it is inflated")
         if inflate.unused_data.strip(b"\0"):
             raise _garbage()
         return result
@@ -94,7 +94,7 @@ class Inflater:
 
 
 def _garbage() -> Failure:
-    return Failure(CloseReason.INVALID_FRAME_PAYLOAD_DATA, "the message cannot be inflated")
+    return Failure(INVALID_DATA, "the message cannot be inflated")
 
 
 def deflate(data: bytes, bits: int) -> bytes:

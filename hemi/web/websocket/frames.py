@@ -1,8 +1,8 @@
 """Frames and messages (RFC 6455 §5): bytes in, messages out, and the other way round. No sockets, no clocks.
 
 wsproto's frame layer takes 26 µs for a small message there and back, this one 4; and it bounds nothing: neither a
-frame, nor a message, nor what one inflates to. So framing is done here; wsproto negotiates the extension and knows
-the opening handshake (`hemi.web.websocket.deflate`, `.handshake`), and is the other side in the tests.
+frame, nor a message, nor what one inflates to. So framing is done here; wsproto negotiates the extension
+(`hemi.web.websocket.deflate`), and is the other side in the tests.
 
 Laws of this module:
 - What a message comes to is bounded while it is read: by its head before a byte of it is kept, and while it inflates.
@@ -15,8 +15,6 @@ from __future__ import annotations
 import codecs
 from collections.abc import Callable
 from typing import Any, NamedTuple
-
-from wsproto.frame_protocol import CloseReason
 
 try:
     from websockets.speedups import apply_mask as _apply_mask
@@ -44,6 +42,9 @@ __all__ = [
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 FIN, RSV1 = 0x80, 0x40
 MASKED = 0x80
+
+NO_STATUS, PROTOCOL_ERROR, INVALID_DATA, POLICY_VIOLATION, TOO_BIG = 1005, 1002, 1007, 1008, 1009
+"""Of what a connection ends (RFC 6455 §7.4.1)."""
 
 MAX_REASON = 123
 """Bytes of the reason in a close frame (RFC 6455 §5.5)."""
@@ -127,14 +128,14 @@ def close_payload(code: int, reason: str) -> bytes:
 def parse_close(payload: bytes) -> tuple[int, str]:
     """Code and reason of a close frame; 1005 when it has none. Raises Failure."""
     if not payload:
-        return int(CloseReason.NO_STATUS_RCVD), ""
+        return NO_STATUS, ""
     code = int.from_bytes(payload[:2])
     if len(payload) < 2 or (code not in SENDABLE and not 3000 <= code <= 4999):
-        raise Failure(CloseReason.PROTOCOL_ERROR, "a close code that must not be sent")
+        raise Failure(PROTOCOL_ERROR, "a close code that must not be sent")
     try:
         return code, payload[2:].decode()
     except UnicodeDecodeError:
-        raise Failure(CloseReason.INVALID_FRAME_PAYLOAD_DATA, "the reason is not UTF-8") from None
+        raise Failure(INVALID_DATA, "the reason is not UTF-8") from None
 
 
 class Decoder:
@@ -297,7 +298,7 @@ class Decoder:
         if size > self.max_frame or (not self._compressed and self._taken > self.max_message):
             raise _too_big()
         if self._fragments > FREE_FRAGMENTS and self._taken < self._fragments * TINY:
-            raise Failure(CloseReason.POLICY_VIOLATION, "too many tiny fragments")
+            raise Failure(POLICY_VIOLATION, "too many tiny fragments")
         self.missing = size
         self._phase = 0
 
@@ -350,12 +351,12 @@ class Decoder:
 
 
 def _wrong(what: str) -> Failure:
-    return Failure(CloseReason.PROTOCOL_ERROR, what)
+    return Failure(PROTOCOL_ERROR, what)
 
 
 def _too_big() -> Failure:
-    return Failure(CloseReason.MESSAGE_TOO_BIG, "the message is too big")
+    return Failure(TOO_BIG, "the message is too big")
 
 
 def _not_utf8() -> Failure:
-    return Failure(CloseReason.INVALID_FRAME_PAYLOAD_DATA, "the text is not UTF-8")
+    return Failure(INVALID_DATA, "the text is not UTF-8")

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
-
-from wsproto.utilities import generate_accept_token
 
 from hemi.web.errors import HTTPError
 from hemi.web.fields import is_token
@@ -23,10 +22,11 @@ if TYPE_CHECKING:
     from hemi.web.request import Request
     from hemi.web.websocket.terms import WebSocketTerms
 
-__all__ = ["Agreement", "agree_on", "is_upgrade", "may_open", "upgrade_required"]
+__all__ = ["Agreement", "accept_token", "agree_on", "is_upgrade", "may_open", "upgrade_required"]
 
 WEBSOCKET = b"websocket"
 VERSION = b"13"
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
@@ -36,6 +36,11 @@ class Agreement(NamedTuple):
     subprotocol: str
     bits: int
     fields: list[tuple[bytes, bytes]]
+
+
+def accept_token(key: bytes) -> bytes:
+    """What proves that the key of a handshake was read (RFC 6455 §4.2.2)."""
+    return base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
 
 
 def is_upgrade(req: Request) -> bool:
@@ -136,7 +141,7 @@ def agree_on(req: Request, terms: WebSocketTerms, subprotocols: Sequence[str]) -
         raise HTTPError(403, "Pages of other sites may not open WebSockets here (origins).")
     fields = []
     if req.version == 11:
-        fields.append((b"sec-websocket-accept", generate_accept_token(req.index[b"sec-websocket-key"])))
+        fields.append((b"sec-websocket-accept", accept_token(req.index[b"sec-websocket-key"])))
     subprotocol = choose_subprotocol(req, subprotocols)
     if subprotocol:
         fields.append((b"sec-websocket-protocol", subprotocol.encode("latin-1")))
