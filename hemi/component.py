@@ -315,10 +315,12 @@ def _register(cls: type[Component]) -> None:
 
 
 def _declare(cls: type[Component]) -> None:
-    """Moves the declarations of a class into its table."""
+    """Moves the declarations of a class into its table, in the order of the documentation: first what is required, then
+    what is its own, then what it shares with others."""
     table: dict[str, Prop] = {}
     for base in reversed(cls.__mro__[1:]):
         table.update(vars(base).get("__props__", {}))
+    own: dict[str, Prop] = {}
     annotations = inspect.get_annotations(cls)
     for attribute, declared in list(vars(cls).items()):
         if not isinstance(declared, Prop):
@@ -333,9 +335,10 @@ def _declare(cls: type[Component]) -> None:
             declared._bind(cls, attribute, annotation)
         if name in _RESERVED:
             raise BugError(f"{_full(cls)}.{attribute}: a property cannot have this name")
-        table[name] = declared
+        own[name] = declared
         delattr(cls, attribute)
-    cls.__props__ = table
+    table = own | {name: declared for name, declared in table.items() if name not in own}
+    cls.__props__ = dict(sorted(table.items(), key=lambda item: not item[1].required))
 
 
 _RESERVED = frozenset((*dir(Component), "name", "parent", "place", "stage", "type"))

@@ -23,7 +23,8 @@ _HEAD = """\
 Made from the declarations in the code by `toolkit/refdoc`; do not edit. `gorox help SIGN` shows the same.
 
 A property is looked up on the component, then on its parents, up to the stage; those marked *own* only on the
-component. A property without a default is required. The forms of values:
+component. A property without a default is required. Required ones come first, then what is special to the component,
+then what it shares with others. The forms of values:
 
 | form | examples |
 |---|---|

@@ -23,8 +23,16 @@ def sandbox() -> Iterator[None]:
 
 def test_declarations_move_off_the_class() -> None:
     assert "web_root" not in vars(samples.Static)
-    assert list(samples.Static.props()) == ["fails", "web_root", "max_cached", "index_file", "types"]
+    assert list(samples.Static.props()) == ["web_root", "max_cached", "index_file", "types", "fails"]
     assert samples.Static.props()["max_cached"].doc == "The largest file kept."
+
+
+def test_what_is_required_comes_first_then_what_is_a_class_s_own() -> None:
+    class Shown(samples.Static):
+        colour: str = prop("red", "Of the page.")
+        index_file = prop("start.html", "For folders.")
+
+    assert list(Shown.props()) == ["web_root", "colour", "index_file", "fails", "max_cached", "types"]
 
 
 def test_values_are_plain_attributes() -> None:

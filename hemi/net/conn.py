@@ -17,7 +17,7 @@ from hemi.tlshello import HANDSHAKE, HelloReader, MalformedHello
 
 if TYPE_CHECKING:
     from hemi.net.gate import Gate
-    from hemi.net.listening import Listening
+    from hemi.net.listening import TCPXListening
 
 PIECE = 16384
 
@@ -60,7 +60,7 @@ class TCPXConn:
 
     def __init__(self, gate: Gate, channel: Channel, peer: Peer) -> None:
         self.gate = gate
-        self.owner: Listening = gate.owner
+        self.owner: TCPXListening = gate.owner
         self.channel = channel
         self.src_host, self.src_port = peer
         self.is_uds = peer.host == UDS_HOST

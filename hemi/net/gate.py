@@ -19,7 +19,7 @@ from hemi.stage import LOOK
 from hemi.tlschannel import HandshakeFailed, TLSChannel
 
 if TYPE_CHECKING:
-    from hemi.net.listening import Listening
+    from hemi.net.listening import TCPXListening
 
 SPARE = 32
 """How many greenlets without a connection are kept."""
@@ -31,7 +31,7 @@ COMPLAINT_INTERVAL = 1.0
 class Gate:
     """Accepts connections and runs each in a greenlet of its own."""
 
-    def __init__(self, owner: Listening, listener: Listener) -> None:
+    def __init__(self, owner: TCPXListening, listener: Listener) -> None:
         self.owner = owner
         self.listener = listener
         self.members: set[Cuttable] = set()  # whose deadlines are looked at

@@ -13,7 +13,7 @@ from hemi.proxy_protocol import Endpoint, Header
 
 if TYPE_CHECKING:
     from hemi.net.udpgate import UDPXGate
-    from hemi.net.udplistening import DatagramListening
+    from hemi.net.udplistening import UDPXListening
 
 __all__ = ["Feed", "UDPXConn"]
 
@@ -77,7 +77,7 @@ class UDPXConn:
         self, gate: UDPXGate, key: Any, peer: Any, info: Info | None, first: bytes, now: float
     ) -> None:
         self.gate = gate
-        self.owner: DatagramListening = gate.owner
+        self.owner: UDPXListening = gate.owner
         self.key = key
         self.peer = peer
         self.is_uds = gate.is_uds

@@ -25,7 +25,7 @@ from hemi.proxy_protocol import SIGNATURE, Header, ProxyProtocolError, parse
 from hemi.sockets import READ, SWEEP_INTERVAL, Listener, Sweeper
 
 if TYPE_CHECKING:
-    from hemi.net.udplistening import DatagramListening
+    from hemi.net.udplistening import UDPXListening
 
 __all__ = ["UDPXGate"]
 
@@ -39,7 +39,7 @@ MOST_NEW = 1000
 class UDPXGate:
     """Reads the datagrams of a listener."""
 
-    def __init__(self, owner: DatagramListening, listener: Listener) -> None:
+    def __init__(self, owner: UDPXListening, listener: Listener) -> None:
         self.owner = owner
         self.listener = listener
         self.sock = listener.sock

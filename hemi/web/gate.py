@@ -93,7 +93,7 @@ class Gate:
         conn: Conn | None = None
         try:
             peer = peer_of(address)
-            if server.proxy_protocol and peer.host in server.proxies:
+            if server.proxy_protocol and server.is_proxy(peer.host):
                 channel.deadline = monotonic() + server.handshake_timeout
                 peer = peer_named(read_header(channel), peer)
                 channel.deadline = math.inf

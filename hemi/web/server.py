@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from hemi.binding import ListenOptions
 from hemi.component import prop
 from hemi.errors import UsageError
+from hemi.listening import StreamListening
 from hemi.logger import Logger
 from hemi.meter import new_meter
 from hemi.server import Server
-from hemi.sockets import listen
-from hemi.tls import (
-    ClientAuth,
-    Identity,
-    MinVersion,
-    Policy,
-    SiteTable,
-    check_certificate,
-    check_policy,
-    warn_of_certificate,
-)
+from hemi.tls import Identity, SiteTable, check_certificate, warn_of_certificate
 from hemi.tls import Site as TLSSite
-from hemi.values import Address, Duration, Mode, Network, Path, Ref, Size
+from hemi.values import Duration, Network, Ref, Size
 from hemi.web.explain import explain
 from hemi.web.fields import check_value
 from hemi.web.gate import Gate
@@ -49,22 +39,16 @@ KNOWN_HOSTS = 4096
 """How many different Host fields are remembered; clients can send any, so it must be bounded."""
 
 
-class HTTPXServer(Server, sign="httpx_server"):
+class HTTPXServer(StreamListening, Server, sign="httpx_server"):
     """Serves webapps by HTTP/1.1 and HTTP/2 on TCP, TLS and Unix domain sockets."""
 
-    address: list[Address] = prop(doc="Where to listen; several are possible.", least=1, inherit=False)
     webapps: list[Ref[Webapp]] = prop([], "The webapps served here, chosen by host name.", inherit=False)
-    backlog: int = prop(4096, "How many connections may wait to be accepted.", least=1, most=65535)
-    uds_mode: Mode | None = prop(None, "The file mode of Unix domain sockets, such as 0660.")
-    uds_user: str | None = prop(None, "The owner of Unix domain sockets.")
-    uds_group: str | None = prop(None, "The group of Unix domain sockets.")
     protocols: list[Literal["http/1.1", "h2"]] = prop(
         ["http/1.1", "h2"],
         "The versions of HTTP that are served: over TLS as clients ask by ALPN, else as they begin to talk.",
         least=1,
     )
-    max_concurrent_conns: int = prop(50000, "How many connections may be open at a time.", least=1)
-    overload: Literal["refuse", "pause"] = prop(
+    overload = prop(
         "refuse",
         "Beyond max_concurrent_conns: answer 503 with Retry-After, or let clients wait to be accepted.",
     )
@@ -81,9 +65,6 @@ class HTTPXServer(Server, sign="httpx_server"):
         "256", "Bytes per second that contents must keep up on average, both ways.", least=1
     )
     rate_grace: Duration = prop("20s", "For how long min_rate does not count.", least="0s")
-    handshake_timeout: Duration = prop(
-        "10s", "How long a TLS handshake or PROXY header may take.", least="100ms"
-    )
 
     max_head_size: Size = prop(
         "32K", "The largest head of a request; more is answered with 431.", least="1K", most="1M"
@@ -125,27 +106,14 @@ class HTTPXServer(Server, sign="httpx_server"):
         least="100ms",
     )
 
-    tls: bool = prop(False, "Serve TLS, with the certificates of the webapps.", inherit=False)
+    tls = prop(False, "Serve TLS, with the certificates of the webapps.", inherit=False)
     tls_default: Ref[Webapp] | None = prop(
         None,
         "Whose certificate serves clients that name no webapp; the first one's when missing.",
         inherit=False,
     )
-    tls_strict_sni: bool = prop(False, "Refuse clients that name no webapp of this server.")
-    tls_min_version: MinVersion = prop("1.2", "The oldest version of TLS.")
-    tls_ciphers: str = prop("", "The cipher suites for TLS 1.2, as OpenSSL names them; good ones when empty.")
-    tls_client_auth: ClientAuth = prop("off", "Whether clients may or must show a certificate.")
-    tls_client_ca: Path | None = prop(
-        None, "PEM file with the authorities that client certificates must come from."
-    )
-    tls_client_crl: Path | None = prop(None, "PEM file with the revocation lists of these authorities.")
+    tls_strict_sni = prop(False, "Refuse clients that name no webapp of this server.")
 
-    proxy_protocol: bool = prop(
-        False, "Connections from proxy_protocol_from begin with a PROXY header (v1 or v2)."
-    )
-    proxy_protocol_from: list[Network] = prop(
-        ["127.0.0.0/8", "::1/128"], "The proxies that send PROXY headers; of others none is expected."
-    )
     trusted_proxies: list[Network] = prop(
         [], "Proxies whose word about the client's address and scheme counts."
     )
@@ -159,10 +127,12 @@ class HTTPXServer(Server, sign="httpx_server"):
     server_header: str = prop("gorox", "The Server field of responses; none when empty.")
     access_log: Ref[Logger] | None = prop(None, "Where requests are logged that no webapp wants.")
 
+    gates: Sequence[Gate]
+    gate_class = Gate
+
     def check(self) -> Iterator[str | tuple[str, str]]:
         """What does not fit together: addresses, certificates, proxies."""
-        if len(set(self.address)) != len(self.address):
-            yield "address", "must not name the same address twice"
+        yield from super().check()
         try:
             check_value(self.server_header)
         except ValueError as error:
@@ -172,8 +142,6 @@ class HTTPXServer(Server, sign="httpx_server"):
             yield from self._check_tls()
         if self.h2_max_window < self.h2_window:
             yield "h2_max_window", "must not be smaller than h2_window"
-        if self.tls_client_auth != "off" and self.tls_client_ca is None:
-            yield "tls_client_auth", f'"{self.tls_client_auth}" needs tls_client_ca'
 
     def _check_names(self) -> Iterator[tuple[str, str]]:
         owners: dict[str, Webapp] = {}
@@ -186,7 +154,7 @@ class HTTPXServer(Server, sign="httpx_server"):
                         f'"{other.name}" and "{webapp.name}" both have the host name "{hostname}"',
                     )
 
-    def _check_tls(self) -> Iterator[str | tuple[str, str]]:
+    def _check_tls(self) -> Iterator[tuple[str, str]]:
         for webapp in self.webapps:
             if webapp.tls_certificate is None:
                 yield "tls", f'needs a tls_certificate on webapp "{webapp.name}"'
@@ -195,30 +163,16 @@ class HTTPXServer(Server, sign="httpx_server"):
             problem = check_certificate(identity.certificate, identity.private_key, identity.password)
             if problem:
                 yield "webapps", f'"{webapp.name}": {problem}'
-        problem = (
-            check_policy(self._policy()) if self.tls_client_ca or self.tls_client_auth == "off" else None
-        )
-        if problem:
-            yield problem
         if self.tls_default is not None and self.tls_default not in self.webapps:
             yield "tls_default", f'"{self.tls_default.name}" must be one of the webapps'
 
-    def _policy(self) -> Policy:
-        return Policy(
-            min_version=self.tls_min_version,
-            ciphers=self.tls_ciphers,
-            client_auth=self.tls_client_auth,
-            client_ca=self.tls_client_ca or "",
-            client_crl=self.tls_client_crl or "",
-            alpn=tuple(
-                name for name in ("h2", "http/1.1") if name in self.protocols
-            ),  # in our order of liking
-        )
+    def alpn(self) -> tuple[str, ...]:
+        """The versions of HTTP to agree on over TLS, in our order of liking."""
+        return tuple(name for name in ("h2", "http/1.1") if name in self.protocols)
 
     def prepare(self) -> None:
         """Builds the tables and takes the addresses."""
-        self.gates: list[Gate] = []
-        self._open: list[Gate] = []  # those whose addresses are still to be given back
+        super().prepare()
         self.meter = new_meter()
         """Of requests that no webapp wants."""
         self.clock = self.stage.clock
@@ -244,23 +198,19 @@ class HTTPXServer(Server, sign="httpx_server"):
         )
         self.head_lines = b"server: %b\r\n" % check_value(self.server_header) if self.server_header else b""
         self.trusted = Networks(self.trusted_proxies, self.trust_uds)
-        self.proxies = Networks(self.proxy_protocol_from, with_uds=True)
         logger = self.access_log or self.stage.access_log
         self.record: Callable[[Response], None] | None = (
             logger.recorder(LOG_SCOPE) if logger is not None else None
         )
         if self.tls:
             self._prepare_tls()
-        options = ListenOptions(self.backlog, self.uds_mode, self.uds_user, self.uds_group)
-        for address in self.address:
-            self.gates.append(Gate(self, listen(address, options, self.name)))
-            self._open.append(self.gates[-1])
+        self.take_addresses()
 
     def _prepare_tls(self) -> None:
         self.tls_sites = SiteTable(self.tls_strict_sni)
         self.site_of: dict[Webapp, TLSSite] = {}
         for webapp in self.webapps:
-            site = self.tls_sites.site(_identity_of(webapp), self._policy())
+            site = self.tls_sites.site(_identity_of(webapp), self.tls_policy())
             self.site_of[webapp] = site
             self.tls_sites.add(webapp.hostnames, site)
             for warning in warn_of_certificate(site.identity.certificate, webapp.hostnames):
@@ -271,16 +221,6 @@ class HTTPXServer(Server, sign="httpx_server"):
             self.tls_sites.default = self.site_of[self.webapps[0]]
         if self.tls_sites.default is None and not self.webapps:
             raise UsageError("a TLS server needs at least one webapp, for its certificate")
-
-    @property
-    def conns(self) -> int:
-        """How many connections are open."""
-        return sum(len(gate.greenlets) for gate in self.gates)
-
-    @property
-    def addresses(self) -> list[str]:
-        """The addresses as they were bound."""
-        return [gate.listener.bound for gate in self.gates]
 
     def urls(self) -> list[str]:
         """The addresses as one may type them into a browser."""
@@ -302,36 +242,20 @@ class HTTPXServer(Server, sign="httpx_server"):
         """What a request would meet here: see `hemi.web.explain`."""
         return explain(self, method, url, fields, source)
 
-    def start(self) -> None:
-        """Opens the gates."""
-        for gate in self.gates:
-            gate.start()
-
     def take_over(self, predecessor: Stage) -> None:
         """Lets the gates of the stage before retire in favour of the new ones, address by address."""
-        for server in predecessor.members.get("servers", {}).values():
-            if isinstance(server, HTTPXServer) and _same_terms(server, self):
-                for gate in self.gates:
-                    for old in server.gates:
-                        if old.listener is gate.listener:
-                            old.retire(gate)
+        for server, old, gate in self.retiring(predecessor, HTTPXServer):
+            if _same_terms(server, self):
+                old.retire(gate)
 
     def stop(self, deadline: float) -> None:
         """Closes the gates, gives the addresses back, waits for the connections until `deadline`, cuts the rest."""
-        gates, self._open = getattr(self, "_open", []), []
+        gates = self.close_gates()
+        websockets.drain(self.stage, deadline, at_once=any(gate.closing for gate in self.gates))
         for gate in gates:
-            gate.close()
-            gate.listener.release()  # before the drain: clients must be refused, not queued for nobody
-        closing = any(gate.closing for gate in getattr(self, "gates", ()))
-        websockets.drain(self.stage, deadline, at_once=closing)
-        for gate in gates:
-            gate.join(deadline)  # its connections count until they have ended
+            gate.join(deadline)
 
     # For the gates and connections
-
-    def is_full(self) -> bool:
-        """True when there are as many connections as may be."""
-        return sum(len(gate.greenlets) for gate in self.gates) >= self.max_concurrent_conns
 
     def find_site(self, host: bytes) -> Site:
         """What a Host field comes to, remembered. Raises Refusal when it is malformed."""
@@ -364,7 +288,7 @@ def _identity_of(webapp: Webapp) -> Identity:
 
 def _same_terms(old: HTTPXServer, new: HTTPXServer) -> bool:
     """True when a connection accepted by one server may go on at the other: TLS was agreed on for good."""
-    return old.tls == new.tls and (not old.tls or old._policy() == new._policy())
+    return old.tls == new.tls and (not old.tls or old.tls_policy() == new.tls_policy())
 
 
 __all__ = ["HTTPXServer"]

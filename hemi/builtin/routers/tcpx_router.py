@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hemi.net.conn import TCPXConn
-from hemi.net.listening import Listening
+from hemi.net.listening import TCPXListening
 from hemi.net.router import Router
 
 __all__ = ["TCPXRouter"]
 
 
-class TCPXRouter(Listening, Router, sign="tcpx_router"):
+class TCPXRouter(TCPXListening, Router, sign="tcpx_router"):
     """Routes connections on TCP, TLS and Unix domain sockets by their addresses, and by what their ClientHello asks
     for. TLS passes through untouched, or ends here when `tls` says so."""
 

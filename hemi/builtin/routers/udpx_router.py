@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 from hemi.net.router import Router
 from hemi.net.udpconn import UDPXConn
-from hemi.net.udplistening import DatagramListening
+from hemi.net.udplistening import UDPXListening
 from hemi.net.variables import UDP_CASE_SCOPE
 
 __all__ = ["UDPXRouter"]
 
 
-class UDPXRouter(DatagramListening, Router, sign="udpx_router"):
+class UDPXRouter(UDPXListening, Router, sign="udpx_router"):
     """Routes datagrams on UDP and Unix domain sockets. The first datagram of a source decides where the whole session
     goes: its further ones, and the answers to them."""
 

@@ -8,13 +8,12 @@ from typing import Any, Literal
 
 from gevent import get_hub
 
-from hemi.binding import ListenOptions
 from hemi.component import prop
 from hemi.net.conn import TCPXConn
-from hemi.net.listening import Listening
+from hemi.net.listening import TCPXListening
 from hemi.net.udpport import SIZE, answer_info, info_room
 from hemi.server import Server
-from hemi.sockets import READ, Listener, listen, takes_datagrams
+from hemi.sockets import READ, Listener
 from hemi.values import Duration
 
 __all__ = ["EchoServer"]
@@ -29,7 +28,7 @@ LEAST_PORT = 1024
 (CVE-1999-0103)."""
 
 
-class EchoServer(Listening, Server, sign="echo_server"):
+class EchoServer(TCPXListening, Server, sign="echo_server"):
     """Sends back what it gets, to try out clients, networks and routers. Datagrams are echoed for "udp"; those from
     ports below 1024, and from its own, are dropped, so that no two services can be made to answer each other."""
 
@@ -52,12 +51,8 @@ class EchoServer(Listening, Server, sign="echo_server"):
         self._ports: list[_Port] = []
         super().prepare()
         if "udp" in self.transports:
-            options = ListenOptions(
-                uds_mode=self.uds_mode, uds_user=self.uds_user, uds_group=self.uds_group, datagram=True
-            )
-            for address in self.address:
-                if takes_datagrams(address):
-                    self._ports.append(_Port(self, listen(address, options, self.name)))
+            for listener in self.take_datagrams():
+                self._ports.append(_Port(self, listener))
 
     def take_addresses(self) -> None:
         """Listens for connections, if those are wanted."""

@@ -12,7 +12,7 @@ from time import monotonic
 from hemi.component import prop
 from hemi.conditions import Scope
 from hemi.net.conn import TCPXConn
-from hemi.net.listening import Listening
+from hemi.net.listening import TCPXListening
 from hemi.net.rules import ForwardRule, Permit, Rules, Wish
 from hemi.net.variables import LOG_SCOPE
 from hemi.passwords import Passwords, PutOff
@@ -69,7 +69,7 @@ FORWARD_SCOPE = Scope(
 )  # fmt: skip
 
 
-class Forwarding(Passwords, Listening, Server):
+class Forwarding(Passwords, TCPXListening, Server):
     """The base of forward proxies. Nothing is allowed that `allow` does not allow."""
 
     allow: Children[ForwardRule] = prop([], "Who may go where. Nobody may go anywhere else.", inherit=False)
@@ -89,7 +89,7 @@ class Forwarding(Passwords, Listening, Server):
 
     def check(self) -> Iterator[str | tuple[str, str]]:
         """Rules must speak of users that can be known."""
-        yield from Listening.check(self)
+        yield from TCPXListening.check(self)
         yield from Passwords.check(self)
         if not self.has_users and any(rule.users for rule in (*self.allow, *self.deny)):
             yield "must have users or a users_file: a rule names users"
@@ -98,11 +98,11 @@ class Forwarding(Passwords, Listening, Server):
         """Reads the users, takes the addresses. Raises EnvError or UsageError."""
         Passwords.prepare(self)
         self.rules = Rules(self.allow, self.deny)
-        Listening.prepare(self)
+        TCPXListening.prepare(self)
 
     def stop(self, deadline: float) -> None:
         """Lets relays end until `deadline`, cuts the rest, lets the threads go."""
-        Listening.stop(self, deadline)
+        TCPXListening.stop(self, deadline)
         Passwords.stop(self, deadline)
 
     def tell(self, conn: ForwardConn, status: int, reason: str) -> None:
