@@ -22,7 +22,6 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 from hemi.component import Component, prop
 from hemi.upstream.dial import Dialed, dial, dial_datagrams
 from hemi.upstream.errors import DialFailed, reason_of
-from hemi.upstream.http2ask import NotHTTP2, ask
 from hemi.upstream.ranges import parse_ranges
 from hemi.values import Addr, Duration, Pattern
 
@@ -261,6 +260,8 @@ class HTTPCheck(Check, sign="http"):
             (b"accept", b"*/*"),
             *[(name.lower().encode(), value.encode()) for name, value in self.fields.items()],
         ]
+        from hemi.upstream.http2ask import NotHTTP2, ask  # the h2 package: 25 ms that few have to pay
+
         try:
             answer = ask(channel, fields, whole=self.body is not None, most=MAX_ANSWER)
         except NotHTTP2 as error:
@@ -335,6 +336,8 @@ class GRPCCheck(Check, sign="grpc"):
             (b"user-agent", b"gorox-check"),
         ]
         content = b"\0%b%b" % (len(message).to_bytes(4, "big"), message)
+        from hemi.upstream.http2ask import NotHTTP2, ask  # the h2 package: 25 ms that few have to pay
+
         try:
             answer = ask(channel, fields, content, whole=True, most=MAX_ANSWER)
         except NotHTTP2 as error:

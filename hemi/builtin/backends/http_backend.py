@@ -16,7 +16,6 @@ from hemi.upstream.pool import Pool
 from hemi.upstream.sharedpool import SharedPool
 from hemi.values import Duration, Size
 from hemi.web.h1.backend import Backend1Conn, Backend1Stream
-from hemi.web.h2.backend import Backend2Conn, Terms
 from hemi.web.proxy.backend import WebBackend, ends_of
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from hemi.upstream.node import Node
     from hemi.upstream.pool import Conn
     from hemi.web.h1.answer import Head
+    from hemi.web.h2.backend import Backend2Conn
 
 __all__ = ["HTTPBackend"]
 
@@ -94,6 +94,16 @@ class HTTPBackend(WebBackend, sign="http_backend"):
 
     def prepare(self) -> None:
         """Readies what is the same for all connections."""
+        if self.version == "2":
+            self._ready_sharing()
+        super().prepare()
+        if self.send_proxy is not None:
+            self.check_prefix = make_header(self.send_proxy, None, None)
+
+    def _ready_sharing(self) -> None:
+        from hemi.web.h2.backend import Backend2Conn, Terms  # the h2 package: 25 ms that few have to pay
+
+        self._conn2 = Backend2Conn
         self._terms = Terms(
             scheme=b"https" if self.tls else b"http",
             max_streams=self.max_streams,
@@ -105,9 +115,6 @@ class HTTPBackend(WebBackend, sign="http_backend"):
             known={},
             known_requests={},
         )
-        super().prepare()
-        if self.send_proxy is not None:
-            self.check_prefix = make_header(self.send_proxy, None, None)
 
     def start(self) -> None:
         """Begins to look at deadlines."""
@@ -159,7 +166,7 @@ class HTTPBackend(WebBackend, sign="http_backend"):
             raise DialFailed(
                 "it did not choose a version of HTTP", backend=self.name, node=node.key, phase="tls"
             )
-        conn = Backend2Conn(node, channel, self._terms, monotonic(), self._forget)
+        conn = self._conn2(node, channel, self._terms, monotonic(), self._forget)
         self.shared.add(conn)
         try:
             return conn.start(deadline)
