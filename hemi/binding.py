@@ -2,18 +2,27 @@
 
 Apart from `hemi.sockets` because the leader binds too, for its workers, and loads neither gevent nor the engine: only
 the standard library is imported here. A `Target` is plain data, so that a worker can send it to its leader.
+
+Files of sockets are changed by descriptor and never by name: the leader may be root, and the folder another user's, who
+could put a link in the place of the socket (SECURITY row 10).
 """
 
 from __future__ import annotations
 
 import errno
+import grp
 import os
+import pwd
 import socket
 import stat
 from _socket import socket as RawSocket
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
-__all__ = ["ListenOptions", "Target", "bind", "inode_of", "resolve", "unlink_own"]
+__all__ = ["ListenOptions", "Target", "adjust", "bind", "inode_of", "resolve", "unlink_own"]
+
+Inode = tuple[int, int]
+"""Device and inode of a file, to know it again by."""
 
 
 class ListenOptions(NamedTuple):
@@ -27,7 +36,6 @@ class ListenOptions(NamedTuple):
     uds_mode: int | None = None
     uds_user: str | None = None
     uds_group: str | None = None
-    defer_accept: bool = False
     datagram: bool = False
     share: int = 0
 
@@ -84,8 +92,6 @@ def bind(target: Target, options: ListenOptions) -> RawSocket:
 def _bind_tcp(sock: RawSocket, target: Target, options: ListenOptions) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited by what is accepted
-    if options.defer_accept:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
     if target.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(target.v6only))
     sock.bind(tuple(target.sockaddr))
@@ -106,10 +112,12 @@ def _bind_uds(sock: RawSocket, path: str, options: ListenOptions) -> None:
         return
     _remove_stale(path)
     sock.bind(path)
-    if options.uds_mode is not None:
-        os.chmod(path, options.uds_mode)
-    if options.uds_user or options.uds_group:
-        _chown(path, options.uds_user, options.uds_group)
+    inode = inode_of(path)
+    try:
+        adjust_file(path, inode, ListenOptions(), options)
+    except OSError:
+        unlink_own(path, inode)
+        raise
 
 
 def _has_ipv6() -> bool:
@@ -128,18 +136,102 @@ def _has_ipv6() -> bool:
     return True
 
 
-def _chown(path: str, user: str | None, group: str | None) -> None:
-    import shutil
+def adjust(
+    sock: RawSocket, path: str, inode: Inode | None, old: ListenOptions, new: ListenOptions
+) -> Callable[[], None]:
+    """Makes of a socket in use what other options say: the length of its queue, mode and owner of its file.
 
+    What is not said any more becomes what a new file gets. Returns what takes it all back. Raises OSError, and has
+    changed nothing then.
+    """
+    undo_file = adjust_file(path, inode, old, new) if path else None
+    listens = not new.datagram and new.backlog != old.backlog
+    if listens:
+        sock.listen(new.backlog)
+
+    def undo() -> None:
+        if listens:
+            sock.listen(old.backlog)
+        if undo_file is not None:
+            undo_file()
+
+    return undo
+
+
+def adjust_file(
+    path: str, inode: Inode | None, old: ListenOptions, new: ListenOptions
+) -> Callable[[], None] | None:
+    """Gives the file of a socket the mode and the owner that differ between the options; returns what takes it back,
+    None where nothing differs. Raises OSError, and has changed nothing then."""
+    mode, uid, gid = _differing(path, old, new)
+    if (mode, uid, gid) == (-1, -1, -1):
+        return None
+    before = _set_file(path, inode, mode, uid, gid)
+
+    def undo() -> None:
+        _set_file(path, inode, *before)
+
+    return undo
+
+
+def _differing(path: str, old: ListenOptions, new: ListenOptions) -> tuple[int, int, int]:
+    """The mode, user and group that a file is to get; -1 for what is to stay."""
+    mode = uid = gid = -1
+    if new.uds_mode != old.uds_mode:
+        mode = 0o777 & ~_umask() if new.uds_mode is None else new.uds_mode
+    if new.uds_user != old.uds_user:
+        uid = _user_id(new.uds_user) if new.uds_user else os.geteuid()
+    if new.uds_group != old.uds_group:
+        folder = os.stat(os.path.dirname(path) or ".")
+        made_with = folder.st_gid if folder.st_mode & stat.S_ISGID else os.getegid()
+        gid = _group_id(new.uds_group) if new.uds_group else made_with
+    return mode, uid, gid
+
+
+def _set_file(path: str, inode: Inode | None, mode: int, uid: int, gid: int) -> tuple[int, int, int]:
+    """Changes what is not -1 of the socket's file, if it is the one of this inode; returns mode, user and group that
+    it had. Raises OSError, and has changed nothing then."""
+    descriptor = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        if user and group:
-            shutil.chown(path, user, group)
-        elif user:
-            shutil.chown(path, user)
-        elif group:
-            shutil.chown(path, group=group)
-    except LookupError as error:
-        raise OSError(errno.EINVAL, str(error)) from error
+        status = os.fstat(descriptor)
+        if (status.st_dev, status.st_ino) != inode or not stat.S_ISSOCK(status.st_mode):
+            raise OSError(errno.EEXIST, f"another file is in the place of {path}")
+        itself = f"/proc/self/fd/{descriptor}"  # what is open, whatever has that name by now
+        had = stat.S_IMODE(status.st_mode)
+        try:
+            if mode >= 0:
+                os.chmod(itself, had & mode)  # the new mode is for the new owner
+            if uid >= 0 or gid >= 0:
+                os.chown(itself, uid, gid)
+            if mode >= 0:
+                os.chmod(itself, mode)
+        except OSError:
+            if stat.S_IMODE(os.fstat(descriptor).st_mode) != had:
+                os.chmod(itself, had)
+            raise
+        return had, status.st_uid, status.st_gid
+    finally:
+        os.close(descriptor)
+
+
+def _user_id(user: str) -> int:
+    try:
+        return int(user) if user.isdigit() else pwd.getpwnam(user).pw_uid
+    except KeyError:
+        raise OSError(errno.EINVAL, f"there is no user {user}") from None
+
+
+def _group_id(group: str) -> int:
+    try:
+        return int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise OSError(errno.EINVAL, f"there is no group {group}") from None
+
+
+def _umask() -> int:
+    """The rights that new files do not get. umask(2) could only tell by changing it, for other threads as well."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        return next(int(line.split()[1], 8) for line in file if line.startswith("Umask:"))
 
 
 def _remove_stale(path: str) -> None:
@@ -163,7 +255,7 @@ def _remove_stale(path: str) -> None:
     raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
-def inode_of(path: str) -> tuple[int, int] | None:
+def inode_of(path: str) -> Inode | None:
     """Device and inode of a file, to know it again by; None where there is none, or no path."""
     try:
         status = os.lstat(path) if path else None
@@ -172,7 +264,7 @@ def inode_of(path: str) -> tuple[int, int] | None:
     return (status.st_dev, status.st_ino) if status else None
 
 
-def unlink_own(path: str, inode: tuple[int, int] | None) -> None:
+def unlink_own(path: str, inode: Inode | None) -> None:
     """Removes the file of a Unix domain socket unless somebody has put another one in its place."""
     if path and inode is not None and inode_of(path) == inode:
         os.unlink(path)

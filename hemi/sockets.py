@@ -29,7 +29,7 @@ from typing import Any, NamedTuple, Protocol
 
 from gevent import get_hub, getcurrent, monkey
 
-from hemi.binding import ListenOptions, Target, bind, inode_of, resolve, unlink_own
+from hemi.binding import ListenOptions, Target, adjust, bind, inode_of, resolve, unlink_own
 from hemi.errors import EnvError
 from hemi.values import Addr
 
@@ -353,16 +353,20 @@ class Sweeper:
 class Listener:
     """A listening socket, shared by all who named its address: see `listen`."""
 
-    def __init__(self, key: tuple[str, str], address: Addr, sock: RawSocket, own: bool = True) -> None:
+    def __init__(
+        self, key: tuple[str, str], address: Addr, sock: RawSocket, options: ListenOptions | None
+    ) -> None:
         self.key = key
         self.address = address
         self.sock = sock
+        self.options = options
+        """What it was made with, or changed to since; None where the socket is another process's."""
         self.users = 0
         self.routes: dict[Any, Any] = {}
         """Of datagrams: who gets those of a source. It outlives reloads, and so do the sessions in it."""
         self.reader: Any = None
         """Of datagrams: who reads them now, None while nobody does."""
-        self._path = address.path if own and not address.path.startswith("@") else ""
+        self._path = address.path if options is not None and not address.path.startswith("@") else ""
         self._inode = inode_of(self._path)
         self.bound = address.path or _bound_to(sock)
         """The address as it was bound, with the port that the kernel chose for port 0."""
@@ -379,6 +383,20 @@ class Listener:
         self.sock.close()
         unlink_own(self._path, self._inode)
 
+    def adjust(self, options: ListenOptions) -> Callable[[], None]:
+        """Has the socket be as other options say; returns what takes it back. Raises OSError: nothing has changed."""
+        before = self.options
+        if before is None or before == options:
+            return lambda: None
+        undo_socket = adjust(self.sock, self._path, self._inode, before, options)
+        self.options = options
+
+        def undo() -> None:
+            self.options = before
+            undo_socket()
+
+        return undo
+
 
 def _bound_to(sock: RawSocket) -> str:
     host, port = sock.getsockname()[:2]
@@ -386,6 +404,10 @@ def _bound_to(sock: RawSocket) -> str:
 
 
 _listeners: dict[tuple[str, str], Listener] = {}
+
+wishes: dict[tuple[str, str], ListenOptions] = {}
+"""The options with which `listen` was called, by key. Who prepares a stage clears them before, and so knows what the
+stage wants of the sockets that are there already."""
 
 Provider = Callable[[tuple[str, str], Target, ListenOptions, str], RawSocket]
 provider: Provider | None = None
@@ -414,6 +436,7 @@ def listen(address: Addr, options: ListenOptions, owner: str) -> Listener:
         name = f"unixgram {name}" if address.path else f"udp {name}"
         name += f" #{options.share}" if options.share else ""
     key = (name, owner if address.port == 0 and not address.path else "")
+    wishes.setdefault(key, options)
     listener = _listeners.get(key)
     if listener is None:
         try:
@@ -425,9 +448,31 @@ def listen(address: Addr, options: ListenOptions, owner: str) -> Listener:
         if listener is not None:
             sock.close()
         else:
-            listener = _listeners[key] = Listener(key, address, sock, own=provider is None)
+            own = options if provider is None else None
+            listener = _listeners[key] = Listener(key, address, sock, own)
     listener.users += 1
     return listener
+
+
+def adjust_all() -> Callable[[], None]:
+    """Has the sockets of this process be as `wishes` say; returns what takes it back.
+
+    Raises EnvError, and has changed nothing then.
+    """
+    undone: list[Callable[[], None]] = []
+
+    def undo() -> None:
+        for each in undone:
+            each()
+
+    for key, options in wishes.items():
+        try:
+            if key in _listeners:
+                undone.append(_listeners[key].adjust(options))
+        except OSError as error:
+            undo()
+            raise EnvError(f"cannot change {key[0]}: {error.strerror or error}") from error
+    return undo
 
 
 def listening_keys() -> list[tuple[str, str]]:

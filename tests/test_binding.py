@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hemi.binding import ListenOptions, Target, bind, inode_of, resolve, unlink_own
+from hemi.binding import ListenOptions, Target, adjust, bind, inode_of, resolve, unlink_own
 
 
 def test_what_addresses_come_to() -> None:
@@ -63,9 +65,66 @@ def test_files_that_are_no_sockets_stay(tmp_path: Path) -> None:
     assert (tmp_path / "s").read_text() == "precious"
 
 
-def test_unknown_owners(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="no-such-user"):
-        bind(resolve("", 0, str(tmp_path / "s")), ListenOptions(uds_user="no-such-user"))
+@pytest.mark.parametrize("unknown", [{"uds_user": "no-such-user"}, {"uds_group": "no-such-group"}])
+def test_unknown_owners(tmp_path: Path, unknown: dict[str, str]) -> None:
+    with pytest.raises(OSError, match="no-such-"):
+        bind(resolve("", 0, str(tmp_path / "s")), ListenOptions(**unknown))  # type: ignore[arg-type]
+    assert not (tmp_path / "s").exists()
+
+
+def backlog_of(sock: Any) -> int:
+    """The length of the queue of a TCP socket that listens: tcpi_sacked of TCP_INFO."""
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 32)
+    return int(struct.unpack("8B6I", info)[-1])
+
+
+def test_the_queue_of_a_socket_in_use() -> None:
+    old, new = ListenOptions(backlog=7), ListenOptions(backlog=30)
+    sock = bind(resolve("127.0.0.1", 0, ""), old)
+    with socket.create_connection(sock.getsockname(), 5):
+        undo = adjust(sock, "", None, old, new)
+        assert backlog_of(sock) == 30
+        undo()
+        assert backlog_of(sock) == 7
+        sock._accept()  # who waits in it stays  # type: ignore[attr-defined]
+    sock.close()
+
+
+def test_the_file_of_a_socket_in_use(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    umask = os.umask(0o027)
+    try:
+        old = ListenOptions(uds_mode=0o600, uds_group=str(os.getegid()))
+        sock = bind(resolve("", 0, str(path)), old)
+        inode = inode_of(str(path))
+        undo = adjust(sock, str(path), inode, old, ListenOptions(uds_mode=0o666, uds_user=str(os.geteuid())))
+        assert path.stat().st_mode & 0o777 == 0o666
+        undo()
+        assert path.stat().st_mode & 0o777 == 0o600
+        adjust(sock, str(path), inode, old, ListenOptions())
+        assert path.stat().st_mode & 0o777 == 0o750, "as a new file's, when nothing is said any more"
+        path.chmod(0o700)
+        adjust(sock, str(path), inode, ListenOptions(), ListenOptions(backlog=9))
+        assert path.stat().st_mode & 0o777 == 0o700, "what no option changes stays as somebody has made it"
+    finally:
+        os.umask(umask)
+    sock.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_the_owner_of_a_socket_in_use(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    sock = bind(resolve("", 0, str(path)), ListenOptions())
+    inode = inode_of(str(path))
+    new = ListenOptions(uds_mode=0o660, uds_user="nobody", uds_group="1234")
+    undo = adjust(sock, str(path), inode, ListenOptions(), new)
+    assert (path.owner(), path.stat().st_gid) == ("nobody", 1234)
+    tmp_path.chmod(0o2755)
+    adjust(sock, str(path), inode, new, ListenOptions())
+    assert (path.stat().st_uid, path.stat().st_gid) == (0, tmp_path.stat().st_gid)
+    undo()
+    assert (path.stat().st_uid, path.stat().st_gid) == (0, 0)
+    sock.close()
 
 
 def test_datagrams(tmp_path: Path) -> None:

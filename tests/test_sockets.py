@@ -252,6 +252,29 @@ def test_unknown_owners(tmp_path: Path) -> None:
         listen(address(str(tmp_path / "s")), ListenOptions(uds_user="no-such-user"), "a")
 
 
+def test_options_of_sockets_in_use(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    before, after = ListenOptions(uds_mode=0o600), ListenOptions(uds_mode=0o666)
+    first = listen(address(str(path)), before, "a")
+    gone = listen(address(str(tmp_path / "t")), before, "a")
+    (tmp_path / "t").unlink()
+    sockets.wishes.clear()
+    second = listen(address(str(path)), after, "a")
+    listen(address(str(path)), before, "b")  # the first one counts
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600, "listening alone changes nothing"
+    listen(address(str(tmp_path / "t")), after, "a")
+    with pytest.raises(EnvError, match=r"cannot change /.*/t: No such file"):
+        sockets.adjust_all()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600, "all or nothing"
+    del sockets.wishes[gone.key]
+    undo = sockets.adjust_all()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666
+    undo()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    for listener in (first, second, second, gone, gone):
+        listener.release()
+
+
 def test_one_family_or_both() -> None:
     with_name = listen(address(host="::1"), ListenOptions(), "v6")
     both = listen(address(host=""), ListenOptions(), "both")

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from hemi.binding import ListenOptions
 from hemi.procmgr.child import Child
 from hemi.procmgr.loop import CommandError, Steps, say, until
 from hemi.procmgr.options import MOST_WORKERS
@@ -73,12 +74,17 @@ def _reload(leader: Leader) -> Steps:
     if not children:
         raise CommandError("there is no worker that could reload")
     yield say(f"preparing {len(children)} worker(s)")
-    problems = yield from _prepare_all(leader, children)
-    if problems:
+    problems, wishes = yield from _prepare_all(leader, children)
+    try:
+        if problems:
+            raise CommandError(
+                f"{len(problems)} of {len(children)} worker(s) cannot take the configuration",
+                _lines(problems),
+            )
+        adjust(leader, wishes)
+    except CommandError:
         yield from _rollback_all(leader, children)
-        raise CommandError(
-            f"{len(problems)} of {len(children)} worker(s) cannot take the configuration", _lines(problems)
-        )
+        raise
     yield say("committing")
     results = yield from _commit_all(leader, children)
     leader.crew.take_settings(checked)
@@ -106,12 +112,30 @@ def _prepare_all(leader: Leader, children: list[Child]) -> Steps:
         for child in children:
             child.may_listen = False
     problems: list[tuple[Child, str, list[str]]] = []
+    wishes: dict[str, Any] = {}
     for child, call in calls:
+        wishes |= call.result.get("wishes", {})
         if not call.done:
             problems.append((child, "did not get ready in time", []))
         elif call.error and child.state == "ready":  # one that died does not count: its successor starts anew
             problems.append((child, call.error, call.details))
-    return problems
+    return problems, wishes
+
+
+def adjust(leader: Leader, wishes: dict[str, Any]) -> None:
+    """Has the listening sockets be as the workers' configuration wants them.
+
+    Raises CommandError, and has changed nothing then.
+    """
+    try:
+        leader.listening.adjust({key: ListenOptions(*options) for key, options in wishes.items()})
+    except OSError as error:
+        raise CommandError(error.strerror or str(error)) from error
+
+
+def wishes_of(children: list[Child]) -> dict[str, Any]:
+    """How workers that have just got ready want their sockets."""
+    return {key: options for child in children for key, options in child.told.get("wishes", {}).items()}
 
 
 def _rollback_all(leader: Leader, children: list[Child]) -> Steps:
@@ -196,6 +220,12 @@ def rework(leader: Leader) -> Steps:
         yield say(f"starting {leader.crew.wanted} new worker(s)")
         leader.stock.discard()  # it has imported what may be old code by now
         new = yield from _start_beside(leader, old)
+        try:
+            adjust(leader, wishes_of(new))
+        except CommandError:
+            for child in new:
+                leader.crew.dismiss(child)
+            raise
         for child in new:
             leader.crew.confirm(child)
         yield say(f"{len(new)} worker(s) ready; the old ones drain")

@@ -151,12 +151,9 @@ class Leader:
             print(f"{self.program.name}: {line}", flush=True)
         others = [crew.add(number) for number in range(2, crew.wanted + 1)]
         yield until(lambda: all(child.state != "starting" for child in others), crew.settings.start_timeout)
-        if self.pid_file is not None and self.heritage:
-            self.pid_file.take(successor=True)
-        self.state = "serving"
         if self.heritage:
-            self.heritage.accept()
-            self.cmdui.take_over()
+            self._inherit(first)
+        self.state = "serving"
         self.tell_state()
         if self.starter is not None:
             self.starter.report(0)
@@ -165,6 +162,21 @@ class Leader:
         self.stock.refill(0.0)  # the first crash may come soon
         if self.warning:
             self.log.warning(self.warning)
+
+    def _inherit(self, first: Child) -> None:
+        """Takes over what an upgrade leaves to us; the sockets become what the configuration says now.
+
+        Raises EnvError: then all is still the old leader's.
+        """
+        try:
+            changes.adjust(self, changes.wishes_of([first]))
+        except CommandError as error:
+            raise EnvError(str(error)) from error
+        if self.pid_file is not None:
+            self.pid_file.take(successor=True)
+        self.listening.take_over()
+        self.heritage.accept()
+        self.cmdui.take_over()
 
     def _close_unclaimed(self) -> None:
         """Tells about sockets from outside that the configuration does not name."""

@@ -9,6 +9,9 @@ Of a UDP address each worker has a socket of its own ("udp 127.0.0.1:53 #2" is w
 by the source: so all datagrams of a source reach the same worker. As the sockets stay when workers go, so does the
 choice; those of a worker that was given up are closed, and its sources go to the others.
 
+A reload can change the queue of a socket that stays, and mode and owner of its file, but not those of a socket from
+systemd: its unit says how it is to be.
+
 Standard library only: this runs in the leader.
 """
 
@@ -21,7 +24,7 @@ from _socket import socket as RawSocket
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-from hemi.binding import ListenOptions, Target, bind, inode_of, unlink_own
+from hemi.binding import Inode, ListenOptions, Target, adjust, bind, inode_of, unlink_own
 
 __all__ = ["Listening", "key_text"]
 
@@ -37,7 +40,9 @@ class Held(NamedTuple):
 
     sock: RawSocket
     path: str
-    inode: tuple[int, int] | None
+    inode: Inode | None
+    options: ListenOptions | None
+    """What it was made with, or changed to since; None for one from outside."""
 
 
 class Adopted(NamedTuple):
@@ -54,6 +59,8 @@ class Listening:
         self.tell = tell
         self.held: dict[str, Held] = {}
         self.adopted: list[Adopted] = []
+        self.borrowed: set[str] = set()
+        """The keys of those that another leader still has as well: as long as we may fail, their files are its own."""
 
     def __repr__(self) -> str:
         return f"<Listening {' '.join(self.held)}>"
@@ -65,10 +72,10 @@ class Listening:
             sock = self._adopt(owner, target)
             if sock is not None:
                 self.tell(f"{key} comes from outside")
-                held = Held(sock, "", None)
+                held = Held(sock, "", None, None)
             else:
                 sock = self._bind(key, target, options)
-                held = Held(sock, target.path, inode_of(target.path))
+                held = Held(sock, target.path, inode_of(target.path), options)
             self.held[key] = held
         return held.sock
 
@@ -111,18 +118,35 @@ class Listening:
         sock.setblocking(False)
         self.adopted.append(Adopted(sock, name))
 
+    def adjust(self, wishes: dict[str, ListenOptions]) -> None:
+        """Has the sockets be as a configuration wants them. Raises OSError, and has changed nothing then."""
+        changed: dict[str, Held] = {}
+        undone: list[Callable[[], None]] = []
+        for key, options in wishes.items():
+            held = self.held.get(key)
+            if held is None or held.options is None or held.options == options:
+                continue
+            try:
+                undone.append(adjust(held.sock, held.path, held.inode, held.options, options))
+            except OSError as error:
+                for undo in undone:
+                    undo()
+                raise OSError(error.errno, f"cannot change {key}: {error.strerror or error}") from error
+            changed[key] = held._replace(options=options)
+        self.held |= changed
+
     def release(self, used: Iterable[str]) -> None:
-        """Closes what nobody uses any more."""
-        used = set(used)
+        """Closes what nobody uses any more. What is borrowed stays until it is ours."""
+        used = {*used, *self.borrowed}
         for key in [key for key in self.held if key not in used]:
             self.tell(f"{key} is given back")
             self._close(self.held.pop(key))
 
     def close(self, unlink: bool = True) -> None:
-        """Closes everything. Files of sockets stay when another leader has taken them over."""
+        """Closes everything. Files of sockets stay when another leader has them, or has taken them over."""
         held, self.held = self.held, {}
-        for each in held.values():
-            self._close(each if unlink else each._replace(path=""))
+        for key, each in held.items():
+            self._close(each if unlink and key not in self.borrowed else each._replace(path=""))
         for adopted in self.adopted:
             adopted.sock.close()
         self.adopted.clear()
@@ -137,19 +161,31 @@ class Listening:
     def export(self) -> list[dict[str, Any]]:
         """What the next leader needs to know to take the sockets over; it inherits the descriptors."""
         return [
-            {"key": key, "fd": held.sock.fileno(), "path": held.path, "inode": held.inode}
+            {
+                "key": key,
+                "fd": held.sock.fileno(),
+                "path": held.path,
+                "inode": held.inode,
+                "options": held.options,
+            }
             for key, held in self.held.items()
         ]
 
     def restore(self, exported: list[dict[str, Any]]) -> None:
-        """Takes over what another leader exported. Raises OSError."""
+        """Borrows what another leader exported. Raises OSError."""
         for each in exported:
             probe = socket.socket(fileno=os.dup(each["fd"]))
             sock = RawSocket(probe.family, probe.type, probe.proto, each["fd"])
             probe.close()
             os.set_inheritable(each["fd"], False)
             inode = tuple(each["inode"]) if each["inode"] else None
-            self.held[each["key"]] = Held(sock, each["path"], inode)
+            options = ListenOptions(*each["options"]) if each["options"] else None
+            self.held[each["key"]] = Held(sock, each["path"], inode, options)
+            self.borrowed.add(each["key"])
+
+    def take_over(self) -> None:
+        """Makes what was borrowed our own: the other leader goes."""
+        self.borrowed.clear()
 
 
 def _plain(key: str) -> str:

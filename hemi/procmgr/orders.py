@@ -52,7 +52,7 @@ def prepare(worker: Worker, args: dict[str, Any], progress: Progress) -> dict[st
     """First half of a reload: makes a stage of the configuration as it is now, ready to start; changes nothing."""
     stage = worker.keeper.prepare_next()
     worker.tell_keys()
-    return {"settings": settings_of(stage)}
+    return {"settings": settings_of(stage), "wishes": worker.wishes()}
 
 
 @order("commit")

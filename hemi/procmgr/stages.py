@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 import gevent
 import gevent.lock
 
+import hemi.sockets
 from hemi.component import Component
 from hemi.errors import BugError, ConfigError, EnvError, HemiError
 from hemi.logger import Logger
@@ -47,8 +48,7 @@ class StageKeeper:
     def start(self) -> None:
         """Builds, prepares and starts the first stage. Raises what these raise."""
         with self._lock:
-            stage = self._build()
-            stage.prepare()
+            stage = self._make()
             stage.start()
             self.current = stage
 
@@ -58,10 +58,15 @@ class StageKeeper:
             self._drop_next()
             if self._stopping:
                 raise EnvError("this process is stopping")
-            stage = self._build()
-            stage.prepare()
-            self._next = stage
+            self._next = stage = self._make()
             return stage
+
+    def _make(self) -> Stage:
+        """Builds and prepares a stage. Raises what these raise."""
+        stage = self._build()
+        hemi.sockets.wishes.clear()
+        stage.prepare()
+        return stage
 
     def commit_next(self, retired: Callable[[Stage], None]) -> None:
         """Second half: the prepared stage takes over. `retired` is called when the old one has ended."""
@@ -89,14 +94,22 @@ class StageKeeper:
         with self._lock:
             if self._stopping:
                 return
-            stage = self._build()
-            stage.prepare()
+            stage = self._make()
             self._take_over(stage)
 
     def _take_over(self, stage: Stage, retired: Callable[[Stage], None] | None = None) -> None:
         """Starts a prepared stage; the one that served until now retires."""
         old = self.current
-        stage.start(old)
+        try:
+            undo = hemi.sockets.adjust_all()
+        except EnvError:
+            stage.stop(time.monotonic())
+            raise
+        try:
+            stage.start(old)
+        except BaseException:
+            undo()
+            raise
         self.current = stage
         self.reloads += 1
         if old is not None:

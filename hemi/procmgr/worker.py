@@ -19,6 +19,7 @@ from gevent.event import AsyncResult
 from gevent.lock import RLock
 
 import hemi.sockets
+from hemi.binding import ListenOptions
 from hemi.errors import EXIT_CRASH, EXIT_STOP, BugError, ConfigError, EnvError, HemiError
 from hemi.procmgr import profiles  # noqa: F401  it registers orders
 from hemi.procmgr.board import Board, Turn
@@ -90,7 +91,13 @@ class Worker:
         self.turn.open = True
         self.watchdog.beat()
         self.send(
-            {"event": "ready", "lines": addresses(stage), "keys": self.keys(), "settings": settings_of(stage)}
+            {
+                "event": "ready",
+                "lines": addresses(stage),
+                "keys": self.keys(),
+                "wishes": self.wishes(),
+                "settings": settings_of(stage),
+            }
         )
         return int(self._ended.get() or 0)
 
@@ -134,6 +141,10 @@ class Worker:
     def keys(self) -> list[str]:
         """The listening sockets that the stages name."""
         return [key_text(key) for key in hemi.sockets.listening_keys()]
+
+    def wishes(self) -> dict[str, ListenOptions]:
+        """How the stage that was prepared last wants its listening sockets to be."""
+        return {key_text(key): options for key, options in hemi.sockets.wishes.items()}
 
     def stages(self) -> list[Stage]:
         """The stages that are alive, the one that serves first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from pathlib import Path
@@ -74,6 +75,46 @@ def test_sockets_from_outside(told: list[str], by: str) -> None:
     listening.close()
 
 
+def mode_of(path: str) -> int:
+    return os.stat(path).st_mode & 0o777
+
+
+def test_options_of_sockets_that_stay(told: list[str], tmp_path: Path) -> None:
+    paths = [str(tmp_path / name) for name in "ab"]
+    listening = Listening(told.append)
+    private, public = ListenOptions(uds_mode=0o600), ListenOptions(uds_mode=0o666, backlog=9)
+    for path in paths:
+        listening.get(path, "", resolve("", 0, path), private)
+    listening.adjust({paths[0]: public, "another's": public})
+    assert [mode_of(path) for path in paths] == [0o666, 0o600]
+    os.unlink(paths[1])
+    with pytest.raises(OSError, match=f"cannot change {paths[1]}: No such file"):
+        listening.adjust({paths[0]: private, paths[1]: public})
+    assert mode_of(paths[0]) == 0o666, "all or nothing"
+    listening.adjust({paths[0]: private, paths[1]: private})
+    assert mode_of(paths[0]) == 0o600
+    listening.close()
+
+
+def test_sockets_from_outside_stay_as_they_are(told: list[str], tmp_path: Path) -> None:
+    path = str(tmp_path / "sock")
+    listening = Listening(told.append)
+    with socket.socket(socket.AF_UNIX) as outer:
+        outer.bind(path)
+        outer.listen()
+        os.chmod(path, 0o620)
+        listening.adopt(os.dup(outer.fileno()))
+    listening.get("x", "", resolve("", 0, path), OPTIONS)
+    listening.adjust({"x": ListenOptions(uds_mode=0o666)})
+    assert mode_of(path) == 0o620
+    heir = Listening(told.append)
+    heir.restore(json.loads(json.dumps([{**each, "fd": os.dup(each["fd"])} for each in listening.export()])))
+    heir.adjust({"x": ListenOptions(uds_mode=0o666)})
+    assert mode_of(path) == 0o620
+    heir.close()
+    listening.close()
+
+
 def test_uds_from_outside(told: list[str], tmp_path: Path) -> None:
     path = str(tmp_path / "sock")
     listening = Listening(told.append)
@@ -97,13 +138,30 @@ def test_what_another_leader_takes_over(told: list[str], tmp_path: Path) -> None
     port = port_of(old.get("t", "", resolve("127.0.0.1", 0, ""), OPTIONS))
     old.get("u", "", resolve("", 0, path), OPTIONS)
     exported = [{**each, "fd": os.dup(each["fd"])} for each in old.export()]  # as exec does
-    new.restore(exported)
+    new.restore(json.loads(json.dumps(exported)))
     old.close(unlink=False)
+    new.adjust({"u": ListenOptions(uds_mode=0o640)})
+    assert mode_of(path) == 0o640
+    new.release([])
+    assert set(new.held) == {"t", "u"}, "nothing is given back that may have to be left to the other leader"
+    new.take_over()
     assert port_of(new.held["t"].sock) == port
     with socket.create_connection(("127.0.0.1", port), 5):
         pass
     new.close()
     assert not os.path.exists(path)
+
+
+def test_a_leader_that_fails_leaves_the_files_to_the_other(told: list[str], tmp_path: Path) -> None:
+    old, new = Listening(told.append), Listening(told.append)
+    paths = [str(tmp_path / name) for name in "ab"]
+    old.get("a", "", resolve("", 0, paths[0]), OPTIONS)
+    new.restore([{**each, "fd": os.dup(each["fd"])} for each in old.export()])
+    new.get("b", "", resolve("", 0, paths[1]), OPTIONS)
+    new.close()
+    assert [os.path.exists(path) for path in paths] == [True, False]
+    old.close()
+    assert not os.path.exists(paths[0])
 
 
 def test_each_worker_has_a_socket_for_the_datagrams_of_an_address(told: list[str]) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import gevent
 import pytest
@@ -52,6 +53,28 @@ def test_a_stage_that_cannot_begin_changes_nothing(serve: Callable[..., Served])
         served.reload(SITE.format(text="new").replace("127.0.0.1:0", "192.0.2.1:1"))
     assert served.stage is old
     assert served.get("/").text == "old"
+
+
+def test_a_reload_changes_the_sockets_that_stay(serve: Callable[..., Served], tmp_path: Path) -> None:
+    path = tmp_path / "s"
+
+    def site(mode: str, more: str = "") -> str:
+        return SITE.format(text="x").replace('"127.0.0.1:0"', f'"unix:{path}", uds_mode: {mode}{more}')
+
+    served = serve(site("0600"))
+    served.reload(site("0666"))
+    assert path.stat().st_mode & 0o777 == 0o666
+    elsewhere = "\n  other: {type: httpx_server, address: '192.0.2.1:1', webapps: [one]}\n"
+    with pytest.raises(EnvError, match="cannot listen"):
+        served.reload(site("0606") + elsewhere)
+    with pytest.raises(EnvError, match="there is no user no-such-user"):
+        served.reload(site("0606", ", uds_user: no-such-user"))
+    assert path.stat().st_mode & 0o777 == 0o666, "nothing has changed"
+    path.rename(tmp_path / "moved")
+    old = served.stage
+    with pytest.raises(EnvError, match="cannot change"):
+        served.reload(site("0600"))
+    assert served.stage is old
 
 
 class Building:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hemi.binding import ListenOptions, adjust, bind, inode_of, resolve
 from hemi.errors import EnvError
 from hemi.procmgr import cmdui as module
 from hemi.procmgr import keyfile
@@ -224,3 +225,29 @@ def test_nobody_else_can_read_what_opens_the_door(instance: LeaderProcess) -> No
         told = (Path(f"/proc/{pid}/cmdline").read_bytes(), Path(f"/proc/{pid}/environ").read_bytes())
         assert all(key.read_bytes().strip() not in text for text in told)
     assert key.read_text().strip() not in instance.log()
+
+
+# Files of listening sockets
+
+
+def test_no_other_file_in_the_place_of_a_socket_is_changed(tmp_path: Path) -> None:
+    """The leader may be root, and the folder of the socket the workers' user's, whom somebody has broken into."""
+    path, other = tmp_path / "s", tmp_path / "precious"
+    other.touch(0o600)
+    sock = bind(resolve("", 0, str(path)), ListenOptions())
+    inode = inode_of(str(path))
+    path.unlink()
+    new = ListenOptions(backlog=5, uds_mode=0o666)
+    with pytest.raises(FileNotFoundError):
+        adjust(sock, str(path), inode, ListenOptions(), new)
+    path.symlink_to(other)
+    with pytest.raises(OSError, match="another file is in the place"):
+        adjust(sock, str(path), inode, ListenOptions(), new)
+    path.unlink()
+    another = bind(resolve("", 0, str(path)), ListenOptions(uds_mode=0o600))
+    with pytest.raises(OSError, match="another file"):
+        adjust(sock, str(path), inode, ListenOptions(), new)
+    another.close()
+    assert other.stat().st_mode & 0o777 == 0o600
+    assert path.stat().st_mode & 0o777 == 0o600
+    sock.close()
