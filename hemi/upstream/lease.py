@@ -189,6 +189,10 @@ class Lease:
         if self.node is not None:
             self.done(False)
 
+    def reason(self, error: UpstreamError) -> UpstreamError:
+        """What to raise when `error` ends all tries: what the last one failed of, for that all were tried says less."""
+        return self.failures[-1] if self.failures else error
+
     @property
     def stick_to(self) -> str:
         """The tag that a sticky client should bring next time; "" when it has the right one, or none is used."""

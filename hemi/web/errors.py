@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+CLIENT_LEFT = 499
+"""The status that logs have for a client that left before there was an answer to it (nginx's number)."""
+
 
 class HTTPError(Exception):
     """Ends the exchange with an error page of this status, unless the head has gone out already.

@@ -71,9 +71,12 @@ def test_no_node_is_tried_twice(run: Run) -> None:
     for _ in range(3):
         with pytest.raises(DialFailed):
             lease.take()
-    with pytest.raises(NoNodeAvailable, match="all 3 usable nodes were tried"):
+    error = NoNodeAvailable("nothing was tried", backend="b", phase="choose")
+    assert backend.lease().reason(error) is error
+    with pytest.raises(NoNodeAvailable, match="all 3 usable nodes were tried") as raised:
         lease.take()
     assert len({failure.node for failure in lease.failures}) == 3
+    assert lease.reason(raised.value) is lease.failures[2]
 
 
 def test_a_failed_exchange(run: Run, peer: Peers) -> None:

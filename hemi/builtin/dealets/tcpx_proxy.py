@@ -77,8 +77,7 @@ class TCPXProxy(Dealet, sign="tcpx_proxy"):
             except DialFailed as error:
                 failure: UpstreamError = error
             except NoNodeAvailable as error:
-                # That all were tried says less than what the last one failed of.
-                raise lease.failures[-1] if lease.failures else error from None
+                raise lease.reason(error) from None
             else:
                 lease.taken = began  # connecting is all of a node's latency that can be known here
                 lease.answered()

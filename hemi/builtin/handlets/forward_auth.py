@@ -154,7 +154,7 @@ class ForwardAuth(Handlet, sign="forward_auth"):
                 lease.done(stream.end())
                 return Verdict(head, content, monotonic() + self.cache_time)
         except UpstreamError as failure:
-            failure = lease.failures[-1] if lease.failures else failure
+            failure = lease.reason(failure)
             self.stage.log.error("proxy", f"{failure}: nobody decides about {req.line()}")
             raise HTTPError(503, "Nobody can tell whether this is allowed.") from failure
         finally:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from hemi.builtin.backends.http_backend import HTTPBackend
 from hemi.component import prop
 from hemi.upstream.ranges import parse_ranges
-from hemi.values import Duration, Pattern, Ref, Size, Template
+from hemi.values import Duration, Pattern, Ref, Template
 from hemi.web.errors import HTTPError
 from hemi.web.fields import check_name, check_value, is_token
 from hemi.web.handlet import Handlet
@@ -19,13 +19,14 @@ from hemi.web.proxy.names import CONNECTION, FRAMING
 from hemi.web.proxy.requests import Mode, RequestHead, RequestRules, Value
 from hemi.web.proxy.responses import ResponseHead, ResponseRules
 from hemi.web.proxy.retries import IDEMPOTENT, Budget, Retries
+from hemi.web.proxy.spool import Buffering
 
 if TYPE_CHECKING:
     from hemi.web.request import Request
     from hemi.web.response import Response
 
 
-class HTTPProxy(Handlet, sign="http_proxy"):
+class HTTPProxy(Buffering, Handlet, sign="http_proxy"):
     """Passes requests on to the servers of a backend, and their answers back, content and all as it comes.
 
     Messages are rebuilt from their parsed form, with one framing. Timeouts and limits towards the nodes that are not
@@ -67,11 +68,6 @@ class HTTPProxy(Handlet, sign="http_proxy"):
         {}, "Beginnings of paths of cookies, and what to put in their place.", inherit=False
     )
     upgrades: list[str] = prop(["websocket"], "The protocols that a connection may be upgraded to.")
-
-    buffer_request: bool = prop(False, "Take the whole content of a request before a node gets it.")
-    buffer_response: bool = prop(False, "Take the whole content of an answer before the client gets it.")
-    buffer_memory: Size = prop("256K", "Up to which size in memory, and beyond it on disk, below tmp_dir.")
-    max_buffer_size: Size = prop("1G", "Up to which size; what is larger is passed on as it comes.")
 
     head_timeout: Duration = prop(
         "60s", "How long a node may take to begin its answer, each try.", least="10ms"

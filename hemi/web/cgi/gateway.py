@@ -19,15 +19,15 @@ from hemi.library.fcgi import FCGIError
 from hemi.upstream.errors import DialFailed, NoNodeAvailable, UpstreamError
 from hemi.web.cgi.answer import BadReply
 from hemi.web.cgi.errorlines import ErrorLines
-from hemi.web.cgi.handlet import CLIENT_LEFT, CGIHandlet
+from hemi.web.cgi.handlet import CGIHandlet
 from hemi.web.cgi.reply import Reply
 from hemi.web.cgi.variables import Encoder, Script, Variables
 from hemi.web.cgi.wires import ChannelWire, upload
-from hemi.web.errors import ClientGone, HTTPError
+from hemi.web.errors import CLIENT_LEFT, ClientGone, HTTPError
 from hemi.web.fields import is_token
 from hemi.web.proxy.backend import http_error_for
 from hemi.web.proxy.retries import Cause, Retries
-from hemi.web.proxy.spool import Spool
+from hemi.web.proxy.spool import Spool, gather
 
 if TYPE_CHECKING:
     from hemi.upstream.lease import Lease
@@ -244,7 +244,7 @@ class Exchange:
         req, gateway = self.req, self.gateway
         size = req.content_size if not req.filters else -1
         if size and (gateway.buffer_request or (size < 0 and gateway.dialect.needs_size)):
-            self.spool = gateway.gather(req)
+            self.spool = gather(req, gateway.buffer_memory, gateway.stage.dirs.tmp)
             self.content, self.size = self.spool.content, self.spool.size
         elif 0 < size <= REPLAYABLE and b"expect" not in req.index:
             self.content, self.size = req.read(size), size
@@ -279,10 +279,8 @@ class Exchange:
         except DialFailed as failure:
             self._retry("connect", failure)
             return False
-        except NoNodeAvailable:
-            if lease.failures:
-                raise lease.failures[-1] from None
-            raise
+        except NoNodeAvailable as error:
+            raise lease.reason(error) from None
         return self._ask(conn, None)
 
     def _ask(self, conn: Any, begun: Begun | None) -> bool:

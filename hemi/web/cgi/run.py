@@ -12,15 +12,14 @@ import gevent
 from gevent.lock import BoundedSemaphore
 
 from hemi.web.cgi.answer import BadReply
-from hemi.web.cgi.handlet import CLIENT_LEFT
 from hemi.web.cgi.process import PipeWire, Process
 from hemi.web.cgi.reply import Reply, ReplyRules
 from hemi.web.cgi.wires import upload
-from hemi.web.errors import ClientGone, HTTPError
+from hemi.web.errors import CLIENT_LEFT, ClientGone, HTTPError
+from hemi.web.proxy.spool import Spool, gather
 
 if TYPE_CHECKING:
     from hemi.web.cgi.handlet import CGIHandlet
-    from hemi.web.proxy.spool import Spool
     from hemi.web.request import Request
     from hemi.web.response import Response
 
@@ -153,7 +152,7 @@ class Run:
         try:
             size = req.content_size if not req.filters else -1
             if size and (handlet.buffer_request or (size < 0 and not stream_vague)):
-                self._spool = handlet.gather(req)
+                self._spool = gather(req, handlet.buffer_memory, handlet.stage.dirs.tmp)
                 size = self._spool.size
             process = self._start(command, make_variables(size))
             kill = True

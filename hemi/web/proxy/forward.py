@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import gevent
 
 from hemi.upstream.errors import DialFailed, NoNodeAvailable, UpstreamError
-from hemi.web.errors import ClientGone, HTTPError, NotProcessed
+from hemi.web.errors import CLIENT_LEFT, ClientGone, NotProcessed
 from hemi.web.h1.answer import BadAnswer, Head
 from hemi.web.proxy.backend import http_error_for
 from hemi.web.proxy.contents import REPLAYABLE, Download, Upload
 from hemi.web.proxy.names import CONNECTION, FRAMING
 from hemi.web.proxy.retries import Cause
-from hemi.web.proxy.spool import Spool
+from hemi.web.proxy.spool import Spool, gather
 from hemi.web.proxy.tunnel import Tunnel, give_key, take_accept
 
 if TYPE_CHECKING:
@@ -44,9 +44,6 @@ __all__ = ["Forward", "Terms"]
 
 MAX_REFUSALS = 2
 """How often a node is asked again that did not begin, on other connections, before that is a failure."""
-
-CLIENT_LEFT = 499
-"""What the access log has for clients that left before there was an answer (nginx's number)."""
 
 
 class Terms(Protocol):
@@ -212,13 +209,7 @@ class Forward:
         )
 
     def _buffer_request(self) -> None:
-        spool = self.spool = Spool(self.proxy.buffer_memory, self.proxy.stage.dirs.tmp)
-        try:
-            for data in self.req:
-                _store(spool, data)
-        except BaseException:
-            spool.close()
-            raise
+        spool = self.spool = gather(self.req, self.proxy.buffer_memory, self.proxy.stage.dirs.tmp)
         self.content = spool.content
         self.size = spool.size
 
@@ -241,10 +232,8 @@ class Forward:
         except DialFailed as failure:
             self._retry("connect", failure)
             return None
-        except NoNodeAvailable:
-            if lease.failures:
-                raise lease.failures[-1] from None
-            raise
+        except NoNodeAvailable as error:
+            raise lease.reason(error) from None
         return self._ask(conn, None)
 
     def _ask(self, conn: Any, begun: Begun | None) -> Head | None:
@@ -472,10 +461,3 @@ class Forward:
         req = self.req
         self.proxy.stage.log.error("proxy", f"{failure}: {req.line()} from {req.src_host}")
         raise http_error_for(failure) from failure
-
-
-def _store(spool: Spool, data: bytes) -> None:
-    try:
-        spool.write(data)
-    except OSError as error:
-        raise HTTPError(507, "The content cannot be stored.", close=True) from error

@@ -1,12 +1,20 @@
-"""Spools: contents in memory up to a size, and on disk beyond it."""
+"""Spools: contents in memory up to a size, and on disk beyond it; and what a configuration says of them."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-__all__ = ["Spool"]
+from hemi.component import Component, prop
+from hemi.values import Size
+from hemi.web.errors import HTTPError
+
+if TYPE_CHECKING:
+    from hemi.web.request import Request
+
+__all__ = ["Buffering", "Spool", "gather"]
 
 PIECE = 262144
 
@@ -80,6 +88,31 @@ class Spool:
         if self._file >= 0:
             file, self._file = self._file, -1
             os.close(file)
+
+
+def gather(req: Request, memory: int, folder: str) -> Spool:
+    """The whole content of a request, up to `memory` bytes in memory. Raises HTTPError 507 when it cannot be stored,
+    ClientGone."""
+    spool = Spool(memory, folder)
+    try:
+        for data in req:
+            try:
+                spool.write(data)
+            except OSError as error:
+                raise HTTPError(507, "The content cannot be stored.", close=True) from error
+    except BaseException:
+        spool.close()
+        raise
+    return spool
+
+
+class Buffering(Component):
+    """What handlets that pass contents on have in common: whether to take them whole first, and where to."""
+
+    buffer_request: bool = prop(False, "Take the whole content of a request before a node gets it.")
+    buffer_response: bool = prop(False, "Take the whole content of an answer before the client gets it.")
+    buffer_memory: Size = prop("256K", "Up to which size in memory, and beyond it on disk, below tmp_dir.")
+    max_buffer_size: Size = prop("1G", "Up to which size; what is larger is passed on as it comes.")
 
 
 def _write_all(file: int, data: bytes) -> None:
