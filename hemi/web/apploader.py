@@ -16,11 +16,13 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
+from hemi.component import Component, prop
 from hemi.errors import UsageError
+from hemi.values import Path, Secret
 
 _SPEC = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*(?:\.[^\W\d]\w*)*)(\(\))?")
 INDENT = "    "
@@ -97,3 +99,41 @@ def _foreign_part(start: TracebackType | None) -> TracebackType | None:
             return start
         start = start.tb_next
     return None
+
+
+class AppMount(Component):
+    """The part of a handlet that names its app. Who derives from it takes what was imported, by `mount`."""
+
+    app: str = prop(
+        doc='The app: "module:attr", or "module:create()" for what a function returns.', inherit=False
+    )
+    python_path: list[Path] = prop(["."], "Folders to put in front of sys.path before the app is imported.")
+    env: dict[str, Secret] = prop(
+        {}, "Environment variables to set for the process before the app is imported."
+    )
+
+    _is_mounted = False
+
+    def check(self) -> Iterator[str | tuple[str, str]]:
+        """Imports the app, unless gevent has not patched yet: then `prepare` does."""
+        problem = problem_of(self.app)
+        if problem is not None:
+            yield "app", problem
+        elif is_patched():
+            try:
+                self._import()
+            except AppError as error:
+                yield "app", str(error)
+
+    def prepare(self) -> None:
+        """Imports the app, if `check` has not. Raises AppError."""
+        if not self._is_mounted:
+            self._import()
+
+    def _import(self) -> None:
+        self.mount(load(self.app, self.python_path, self.env))
+        self._is_mounted = True
+
+    def mount(self, app: Any) -> None:
+        """Takes what the app's name stands for. Raises AppError when it is nothing to run."""
+        raise NotImplementedError

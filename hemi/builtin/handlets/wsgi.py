@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from hemi.component import prop
-from hemi.values import Path, Secret
-from hemi.web import apploader
+from hemi.web.apploader import AppError, AppMount
 from hemi.web.errors import ClientGone
 from hemi.web.handlet import Handlet
 from hemi.web.websocket.handshake import is_upgrade
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 Application = Callable[[dict[str, Any], Callable[..., Any]], Any]
 
 
-class WSGI(Handlet, WebSocketTerms, sign="wsgi"):
+class WSGI(AppMount, Handlet, WebSocketTerms, sign="wsgi"):
     """Runs a WSGI app, such as one of Flask or Django, in the greenlet of the connection.
 
     Blocking calls of the app do not stop other connections: gevent has patched the standard library before the app
@@ -34,13 +33,6 @@ class WSGI(Handlet, WebSocketTerms, sign="wsgi"):
 
     scope = Handlet.scope
 
-    app: str = prop(
-        doc='The app: "module:attr", or "module:create()" for what a function returns.', inherit=False
-    )
-    python_path: list[Path] = prop(["."], "Folders to put in front of sys.path before the app is imported.")
-    env: dict[str, Secret] = prop(
-        {}, "Environment variables to set for the process before the app is imported."
-    )
     environ: dict[str, str] = prop({}, "Further items of each request's environ.", inherit=False)
     script_name: str = prop(
         "",
@@ -54,7 +46,7 @@ class WSGI(Handlet, WebSocketTerms, sign="wsgi"):
         "chunked content otherwise.",
     )
 
-    _application: Application | None = None
+    _application: Application
 
     def check(self) -> Iterator[str | tuple[str, str]]:
         """Imports the app, unless gevent has not patched yet: then `prepare` does."""
@@ -62,27 +54,19 @@ class WSGI(Handlet, WebSocketTerms, sign="wsgi"):
         name = self.script_name
         if name and (name[0] != "/" or name[-1] == "/" or "//" in name):
             yield "script_name", f'must be "" or a path like "/shop", not {name!r}'
-        problem = apploader.problem_of(self.app)
-        if problem is not None:
-            yield "app", problem
-        elif apploader.is_patched():
-            try:
-                self._load()
-            except apploader.AppError as error:
-                yield "app", str(error)
+        yield from AppMount.check(self)
 
     def prepare(self) -> None:
-        """Imports the app, if `check` has not. Raises AppError."""
-        if self._application is None:
-            self._load()
+        """Imports the app, if `check` has not, and readies what its environs have in common. Raises AppError."""
+        AppMount.prepare(self)
         self._root = self.script_name + "/"
         self._environs = EnvironMaker(self.script_name, self.environ, self.stage.log)
 
-    def _load(self) -> None:
-        application = apploader.load(self.app, self.python_path, self.env)
-        if not callable(application):
-            raise apploader.AppError(f"{self.app!r} must be a WSGI app, not {application!r:.80}")
-        self._application = application
+    def mount(self, app: Any) -> None:
+        """Takes the app. Raises AppError when it cannot be called."""
+        if not callable(app):
+            raise AppError(f"{self.app!r} must be a WSGI app, not {app!r:.80}")
+        self._application = app
 
     def handle(self, req: Request, resp: Response) -> bool:
         """Calls the app; declines what is outside of its script name."""
@@ -98,7 +82,7 @@ class WSGI(Handlet, WebSocketTerms, sign="wsgi"):
         try:
             if req.content_size < 0 and self.buffer_chunked:
                 file = spool(req, environ)
-            result = self._application(environ, reply.start)  # type: ignore[misc]  # loaded by prepare
+            result = self._application(environ, reply.start)
             try:
                 reply.answer(result)
             finally:
@@ -123,7 +107,7 @@ class WSGI(Handlet, WebSocketTerms, sign="wsgi"):
         offer = Offer(req, resp, self, environ)
 
         def call() -> None:
-            result = self._application(environ, reply.start)  # type: ignore[misc]  # loaded by prepare
+            result = self._application(environ, reply.start)
             try:
                 if not offer.is_taken:
                     reply.answer(result)
