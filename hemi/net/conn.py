@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import monotonic, strftime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import gevent
 
@@ -22,7 +22,45 @@ if TYPE_CHECKING:
 PIECE = 16384
 
 
-class TCPXConn:
+class NetConn:
+    """What connections and sessions of datagrams have in common. `status` and `reason` say what became of one."""
+
+    __slots__ = ("_at_end", "case_number", "reason", "src_host", "src_port", "started", "status")
+
+    is_datagram: ClassVar[bool]
+
+    case_number: int
+    reason: str
+    src_host: str
+    src_port: int
+    started: float
+    status: int
+    _at_end: list[Callable[[], None]] | None
+
+    def line(self) -> str:
+        """What it is, in a few words."""
+        raise NotImplementedError
+
+    def refuse(self, status: int, reason: str) -> None:
+        """Notes why nobody deals with it; a connection is closed when the dealet returns True, a session dropped."""
+        self.status, self.reason = status, reason
+
+    def at_end(self, call: Callable[[], None]) -> None:
+        """Has something called when it has ended."""
+        if self._at_end is None:
+            self._at_end = []
+        self._at_end.append(call)
+
+    def elapsed(self) -> str:
+        """Seconds since it began, for logs."""
+        return f"{monotonic() - self.started:.3f}"
+
+    def local(self, form: str) -> str:
+        """The local time, as strftime(3) writes it."""
+        return strftime(form)
+
+
+class TCPXConn(NetConn):
     """A connection that was accepted. `channel` reads and writes it, decrypted where TLS ends here.
 
     `src_host` and `src_port` are the client's, as a trusted PROXY header tells them. `status` is, for logs, 200 for
@@ -32,14 +70,12 @@ class TCPXConn:
     """
 
     __slots__ = (
-        "_at_end",
         "_buffer",
         "_dst",
         "_inspected",
         "backend",
         "bytes_received",
         "bytes_sent",
-        "case_number",
         "channel",
         "gate",
         "is_tls",
@@ -48,12 +84,7 @@ class TCPXConn:
         "node",
         "owner",
         "paces",
-        "reason",
         "server_name",
-        "src_host",
-        "src_port",
-        "started",
-        "status",
     )
 
     is_datagram = False
@@ -79,7 +110,7 @@ class TCPXConn:
         self._dst: Endpoint | None = None
         self._buffer = b""
         self._inspected = False
-        self._at_end: list[Callable[[], None]] | None = None
+        self._at_end = None
 
     def __repr__(self) -> str:
         return f"<TCPXConn {self.line()} from {self.src_host}:{self.src_port} status={self.status}>"
@@ -144,10 +175,6 @@ class TCPXConn:
         data, self._buffer = self._buffer, b""
         return data
 
-    def refuse(self, status: int, reason: str) -> None:
-        """Notes why nobody deals with the connection; it is closed when the dealet returns True."""
-        self.status, self.reason = status, reason
-
     def relay(
         self,
         node: Channel,
@@ -175,12 +202,6 @@ class TCPXConn:
         info = self.channel.tls
         return "" if info is None else str(getattr(info, name))
 
-    def at_end(self, call: Callable[[], None]) -> None:
-        """Has something called when the connection has ended."""
-        if self._at_end is None:
-            self._at_end = []
-        self._at_end.append(call)
-
     def watch(self, member: Cuttable) -> None:
         """Has the deadline of something looked at, in addition to the channel's."""
         self.gate.members.add(member)
@@ -195,14 +216,6 @@ class TCPXConn:
         calls, self._at_end = self._at_end, None
         for call in calls or ():
             call()
-
-    def elapsed(self) -> str:
-        """Seconds since it was accepted, for logs."""
-        return f"{monotonic() - self.started:.3f}"
-
-    def local(self, form: str) -> str:
-        """The local time, as strftime(3) writes it."""
-        return strftime(form)
 
     def line(self) -> str:
         """What it is, in a few words: `TLS db.example.com 10.0.0.1:5432 > 10.0.0.7:5432`."""

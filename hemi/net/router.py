@@ -8,9 +8,8 @@ from typing import ClassVar
 
 from hemi.component import Component, prop
 from hemi.net.case import Case
-from hemi.net.conn import TCPXConn
+from hemi.net.conn import NetConn
 from hemi.net.dealet import Dealet
-from hemi.net.udpconn import UDPXConn
 from hemi.net.variables import CASE_SCOPE
 from hemi.values import Children, Named
 
@@ -32,7 +31,7 @@ class Router(Component, kind="routers"):
             if self.transport not in dealet.transports:
                 yield "cases", f"must not have {dealet.sign}, which is not for {self.sign}"
 
-    def route(self, conn: TCPXConn | UDPXConn) -> bool:
+    def route(self, conn: NetConn) -> bool:
         """Has the first case deal with the connection that can; False when none does."""
         for number, case in enumerate(self.cases, 1):
             if case.if_ is None or case.if_(conn):

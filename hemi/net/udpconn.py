@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from time import monotonic, strftime
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from hemi.net.conn import NetConn
 from hemi.net.udpport import LOST, Info, host_in
 from hemi.peers import UDS_HOST, plain_host
 from hemi.proxy_protocol import Endpoint, Header
@@ -30,7 +31,7 @@ SHOWN = 16
 """Bytes of the first datagram that conditions may look at."""
 
 
-class UDPXConn:
+class UDPXConn(NetConn):
     """The datagrams of one source. Whoever deals with them calls `take` and has its function called with each, from
     the hub: it must not wait. Answers go out by `reply`, and `end` ends the session.
 
@@ -40,7 +41,6 @@ class UDPXConn:
     """
 
     __slots__ = (
-        "_at_end",
         "_dst",
         "_held",
         "_info",
@@ -49,7 +49,6 @@ class UDPXConn:
         "backend",
         "bytes_received",
         "bytes_sent",
-        "case_number",
         "datagrams_received",
         "datagrams_sent",
         "deadline",
@@ -63,12 +62,7 @@ class UDPXConn:
         "node",
         "owner",
         "peer",
-        "reason",
         "size",
-        "src_host",
-        "src_port",
-        "started",
-        "status",
     )
 
     is_datagram = True
@@ -105,7 +99,7 @@ class UDPXConn:
         self._info = info
         self._dst: Endpoint | None = None
         self._held: list[bytes] = []
-        self._at_end: list[Callable[[], None]] | None = None
+        self._at_end = None
 
     def __repr__(self) -> str:
         return f"<UDPXConn {self.line()} from {self.src_host}:{self.src_port} status={self.status}>"
@@ -180,16 +174,6 @@ class UDPXConn:
 
     # Ending
 
-    def refuse(self, status: int, reason: str) -> None:
-        """Notes why nobody deals with the session."""
-        self.status, self.reason = status, reason
-
-    def at_end(self, call: Callable[[], None]) -> None:
-        """Has something called when the session has ended."""
-        if self._at_end is None:
-            self._at_end = []
-        self._at_end.append(call)
-
     def cut(self, now: float) -> None:
         """The sweeper's call when the deadline has passed."""
         self.end("idle")
@@ -204,14 +188,6 @@ class UDPXConn:
         calls, self._at_end = self._at_end, None
         for call in calls or ():
             call()
-
-    def elapsed(self) -> str:
-        """Seconds since it began, for logs."""
-        return f"{monotonic() - self.started:.3f}"
-
-    def local(self, form: str) -> str:
-        """The local time, as strftime(3) writes it."""
-        return strftime(form)
 
     def line(self) -> str:
         """What it is, in a few words: `UDP 10.0.0.1:53 > 10.0.0.7:53`."""

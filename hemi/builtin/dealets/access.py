@@ -8,9 +8,8 @@ from typing import Literal
 
 from hemi.builtin.handlets.access import AccessLists
 from hemi.component import prop
-from hemi.net.conn import TCPXConn
+from hemi.net.conn import NetConn
 from hemi.net.dealet import Dealet
-from hemi.net.udpconn import UDPXConn
 from hemi.values import Condition
 
 __all__ = ["AccessDealet"]
@@ -37,7 +36,7 @@ class AccessDealet(AccessLists, Dealet, sign="access"):
         if self.satisfy == "any" and self.condition is None:
             yield "satisfy", '"any" needs a condition, the other way in'
 
-    def deal(self, conn: TCPXConn | UDPXConn) -> bool:
+    def deal(self, conn: NetConn) -> bool:
         """Declines when the client may go on."""
         allowed = self._allows(conn)
         if self.condition is not None and allowed != (self.satisfy == "any"):

@@ -17,10 +17,9 @@ from hemi.builtin.handlets.limit import LONGEST_KEY, Rate, RateKind
 from hemi.component import prop
 from hemi.library.sparing import Sparing
 from hemi.library.tokenbucket import ENTRY_SIZE, TokenBuckets
-from hemi.net.conn import TCPXConn
+from hemi.net.conn import NetConn
 from hemi.net.dealet import Dealet
 from hemi.net.pace import Pace
-from hemi.net.udpconn import UDPXConn
 from hemi.peers import client_of
 from hemi.values import Condition, Size, Template
 
@@ -104,11 +103,11 @@ class LimitDealet(Dealet, sign="limit"):
         self._both, self._up, self._down = (self._bytes(rate) for rate in self._bandwidths())
         self._open: dict[str, int] = {}
         # A connection that several cases bring here counts once.
-        self._counted: set[TCPXConn | UDPXConn] = set()
+        self._counted: set[NetConn] = set()
         self._by_client = self.key.text == "$src_host"
         self._logging = Sparing()
 
-    def deal(self, conn: TCPXConn | UDPXConn) -> bool:
+    def deal(self, conn: NetConn) -> bool:
         """Declines when the connection is within the limits."""
         if conn in self._counted or (self.exempt is not None and self.exempt(conn)):
             return False
@@ -140,13 +139,13 @@ class LimitDealet(Dealet, sign="limit"):
             if up is not None or down is not None:
                 conn.paces.append((up, down))
 
-    def _key_of(self, conn: TCPXConn | UDPXConn) -> str:
+    def _key_of(self, conn: NetConn) -> str:
         key = client_of(conn.src_host) if self._by_client else self.key(conn)
         if len(key) > LONGEST_KEY:
             key = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
         return key
 
-    def _leave(self, conn: TCPXConn | UDPXConn, key: str) -> None:
+    def _leave(self, conn: NetConn, key: str) -> None:
         self._counted.discard(conn)
         left = self._open[key] - 1
         if left:
@@ -154,7 +153,7 @@ class LimitDealet(Dealet, sign="limit"):
         else:
             del self._open[key]
 
-    def _refuse(self, conn: TCPXConn | UDPXConn, key: str, limit: str) -> bool:
+    def _refuse(self, conn: NetConn, key: str, limit: str) -> bool:
         conn.refuse(429, f"beyond {limit}")
         more = self._logging.admit(monotonic())
         if more is not None:
