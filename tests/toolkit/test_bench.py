@@ -9,8 +9,8 @@ import pytest
 
 from tests.forwardkit import closed_port
 from tests.running import TOP_DIR, require_program, run, until
-from toolkit.benchmarks import h2load, relays
-from toolkit.benchmarks.servers import BenchError, Server
+from toolkit.benchmarks import h2load, processes, relays
+from toolkit.benchmarks.servers import BenchError, Server, make_files
 from toolkit.benchmarks.works import BROWSER_HEAD
 from toolkit.benchmarks.wrk import Run, parse
 
@@ -29,7 +29,7 @@ Transfer/sec:      9.86MB
 
 
 def test_what_wrk_says() -> None:
-    assert parse(OUTPUT) == Run(62312, 62298.11, 9.86 * 1024**2, 15)
+    assert parse(OUTPUT) == Run(62312, 62298.11, 9.86 * 1024**2, 15, 1)
 
 
 def test_what_wrk_says_when_something_is_wrong() -> None:
@@ -86,6 +86,17 @@ def test_the_table_of_relays() -> None:
     table = relays._table(relays.WORKS["small"], rates, rates, {"gorox": 0, "haproxy": 1})
     assert "| gorox | 90 | 0.90 (0.80 to 1.00) | 0.90 (0.80 to 1.00) | 0 |" in table
     assert "| haproxy | 100 |  |  | 1 |" in table
+
+
+@pytest.mark.slow
+def test_reloads_under_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    require_program("wrk", "wrk")
+    monkeypatch.setattr(processes, "SPAN", 3)
+    monkeypatch.setitem(processes.CHANGES, "reloads", processes.Change("reloads", 2, ("reload",)))
+    make_files(tmp_path)
+    row = processes.WORKS["reloads"](tmp_path, 1, 1, (None, None)).splitlines()[-1]
+    reloads, _, requests, failed = (cell.strip() for cell in row.strip("|").split("|"))
+    assert reloads == "2" and int(requests.replace(",", "")) > 100 and failed == "0"
 
 
 @pytest.mark.slow

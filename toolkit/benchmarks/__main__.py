@@ -18,7 +18,17 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
-from toolkit.benchmarks import datagrams, h2proxies, http2, memory, proxies, relays, websockets, wrk
+from toolkit.benchmarks import (
+    datagrams,
+    h2proxies,
+    http2,
+    memory,
+    processes,
+    proxies,
+    relays,
+    websockets,
+    wrk,
+)
 from toolkit.benchmarks.servers import PEERS, BenchError, Server, find_program, make_files, running
 from toolkit.benchmarks.works import WORKS, Work
 
@@ -68,6 +78,10 @@ def _http2_proxy(name: str) -> Measure:
     return lambda folder, terms: h2proxies.measure(name, folder, *terms)
 
 
+def _processes(measure: Callable[[Path, int, int, tuple[int | None, int | None]], str]) -> Measure:
+    return lambda folder, terms: measure(folder, terms.rounds, terms.seconds, terms.cores)
+
+
 SUITES: dict[str, dict[str, Measure]] = {
     "web": {
         **{name: _web(work) for name, work in WORKS.items()},
@@ -86,6 +100,7 @@ SUITES: dict[str, dict[str, Measure]] = {
     },
     "http2": {name: _http2(work) for name, work in http2.WORKS.items()},
     "http2proxy": {name: _http2_proxy(name) for name in h2proxies.WORKS},
+    "processes": {name: _processes(measure) for name, measure in processes.WORKS.items()},
 }
 
 

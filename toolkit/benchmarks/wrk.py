@@ -20,6 +20,8 @@ class Run(NamedTuple):
     bytes_per_s: float
     failed: int
     """Answers that were no success, and connections that failed."""
+    refused: int = 0
+    """Those of the connections that were refused."""
 
 
 def run(
@@ -56,4 +58,11 @@ def parse(output: str) -> Run:
         raise BenchError(f"wrk said something unexpected:\n{output}")
     failed = sum(int(number) for number in re.findall(r"(?:connect|read|write|timeout) (\d+)", output))
     failed += sum(int(number) for number in re.findall(r"Non-2xx or 3xx responses: (\d+)", output))
-    return Run(int(requests[1]), float(rate[1]), float(transfer[1]) * _UNITS[transfer[2]], failed)
+    refused = re.search(r"connect (\d+)", output)
+    return Run(
+        int(requests[1]),
+        float(rate[1]),
+        float(transfer[1]) * _UNITS[transfer[2]],
+        failed,
+        int(refused[1]) if refused else 0,
+    )
