@@ -293,13 +293,13 @@ def usage(program: Program, top_dir: str | None = None) -> str:
         lines.append(_row(f"--{option.name} {option.metavar}", option.doc.format_map(shown)))
     lines += [
         "",
-        "signals to a serving process:",
-        _row(
-            "TERM, INT",
-            "answer what was begun (for drain_timeout at most), then exit; a second one: exit now",
-        ),
+        "signals to the leader:",
+        _row("TERM", "answer what was begun (for drain_timeout at most), then exit; a second one: exit now"),
+        _row("INT, QUIT", "exit now (with --single, INT is like TERM)"),
         _row("HUP", "load the configuration again; one with problems changes nothing"),
         _row("USR1", "open the log files again"),
+        _row("USR2", "have a new leader take over: new code, new Python"),
+        _row("TTIN, TTOU", "one worker more, one worker fewer"),
         "",
         "exit codes: 0 quit, 1 problems found by check, 10 stopped at once, 11 crashed, 20 bug,",
         "            21 wrong configuration or command line, 22 something missing or refused by the system",
