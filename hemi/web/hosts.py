@@ -63,4 +63,5 @@ class HostTable:
         if not host:
             return Site(self.find(""), "", "", default_port)
         hostname, port = split_authority(host)
-        return Site(self.find(hostname), host.decode("latin-1").lower(), hostname, port or default_port)
+        authority = host.decode("latin-1").lower().removesuffix(":")
+        return Site(self.find(hostname), authority, hostname, port or default_port)

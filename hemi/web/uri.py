@@ -228,7 +228,9 @@ def _canonical_ipv6(text: str) -> str:
     return address.compressed if mapped is None else f"::ffff:{mapped}"
 
 
-def _parse_port(text: str, authority: str) -> int:
+def _parse_port(text: str, authority: str) -> int | None:
+    if not text:
+        return None  # "host:" is the same as "host" (RFC 3986 §3.2.3)
     port = int(text) if text.isascii() and _PORT.fullmatch(text) is not None else 0
     if not 0 < port <= 65535:
         raise BadTarget(f"a port must be 1 to 65535: {authority!r}")

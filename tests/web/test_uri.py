@@ -229,6 +229,8 @@ def test_parse_query_never_raises(text: str) -> None:
         (b"[2001:DB8:0:0::1]:443", ("2001:db8::1", 443)),
         (b"[::ffff:1.2.3.4]", ("::ffff:1.2.3.4", None)),
         (b"a:00080", ("a", 80)),
+        (b"a:", ("a", None)),
+        (b"[::1]:", ("::1", None)),
         (b"1a.2b", ("1a.2b", None)),
     ],
 )
@@ -241,7 +243,8 @@ def test_split_authority(authority: bytes | str, parts: tuple[str, int | None]) 
     [
         b"",
         b":80",
-        b"a:",
+        b":",
+        b"a::",
         b"a:0",
         b"a:65536",
         b"a:123456",

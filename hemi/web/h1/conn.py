@@ -19,7 +19,16 @@ from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserU
 from hemi.sockets import DeadlinePassed, Peer
 from hemi.web import exchange
 from hemi.web.h1.content import Content1
-from hemi.web.h1.framing import Refusal, check_request_line, content_size, head_size, merge_fields
+from hemi.web.h1.framing import (
+    METHODS,
+    Refusal,
+    check_request_line,
+    content_size,
+    head_size,
+    is_unknown_method,
+    merge_fields,
+    refusal_of_start,
+)
 from hemi.web.h1.stream import DROP_MOST, Server1Stream
 from hemi.web.h2.frames import PREFACE
 from hemi.web.request import Request
@@ -51,11 +60,7 @@ _PLAIN_LINE = re.compile(
     rb"((/[A-Za-z0-9/_.~!$&'()*+,;=:@%-]*)(?:\?([A-Za-z0-9/_.~!$&'()*+,;=:@%?-]*))?) HTTP/1\.1"
 )
 _VERSIONS = {"1.1": 11, "1.0": 10}
-_METHODS = {
-    name.encode(): name
-    for name in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT")
-}
-_UNKNOWN_METHOD = re.compile(rb"[\r\n]*[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32} [/*h]")
+_METHODS = {name.encode(): name for name in METHODS}
 
 
 class KnownLine(NamedTuple):
@@ -93,6 +98,7 @@ class Server1Conn:
         "_queue",
         "_target",
         "_upgrading",
+        "_whole",
         "_window",
         "broken",
         "channel",
@@ -141,6 +147,8 @@ class Server1Conn:
         self._begun = False
         self._arrived = 0
         self._window = b""
+        self._whole = False
+        """What is being parsed began with the head that has begun, but for empty lines."""
         self._priming = False
         self._upgrading = False
         self._failure: Refusal | None = None
@@ -330,7 +338,7 @@ class Server1Conn:
             index = request.index
             if b"upgrade" in index or b"expect" in index or request.target[:1] != b"/":
                 return
-            if len(block) + self.server.max_target_size > self.server.max_head_size:
+            if len(block) + 2 + self.server.max_target_size > self.server.max_head_size:
                 return  # behind another line it may be too large
             heads = self.server.known_heads
             if len(heads) >= KNOWN_HEADS:
@@ -343,6 +351,8 @@ class Server1Conn:
     def _parse(self, data: bytes) -> None:
         window = data
         while data:
+            if not self._last:
+                self._whole = self._parsing is None
             self._window = window = self._last + data if self._last else data
             try:
                 self._parser.feed_data(data)
@@ -361,16 +371,16 @@ class Server1Conn:
             return
         self._last = window
         self._arrived += len(data)
-        if self._arrived > self.server.max_head_size + RECV_HEAD:
-            self._failure = self._too_large()
-
-    def _too_large(self) -> Refusal:
-        if self._fields:
-            return Refusal(431, "The head of the request is too large.")
-        return Refusal(414, "The target of the request is too long.")
+        if self._failure is None:
+            start = window if self._whole else b""
+            self._failure = refusal_of_start(self._target, start, self._arrived, self.server)
 
     def _fail(self, error: HttpParserError, window: bytes) -> None:
-        if isinstance(error, HttpParserInvalidMethodError) and _UNKNOWN_METHOD.match(window):
+        unknown = isinstance(error, HttpParserInvalidMethodError) and is_unknown_method(window, self._whole)
+        if unknown is None:
+            self._last = window  # the parser will stop there again
+            return
+        if unknown:
             refusal = Refusal(501, "The method is not known.")
         elif "HTTP version" in str(error) or "PRI" in str(error):
             if self.served == 0 and window.startswith(PREFACE) and self.tls is None:
@@ -412,7 +422,7 @@ class Server1Conn:
     def on_message_begin(self) -> None:
         """Notes that a head has begun; empty lines before it have not."""
         self._begun = True
-        self._arrived = -len(self._window)  # where in it, nobody knows
+        self._arrived = 0 if self._whole else -len(self._window)  # where in it, nobody knows
 
     def on_url(self, target: bytes) -> None:
         """Takes the next piece of a target."""
@@ -426,7 +436,7 @@ class Server1Conn:
         """Queues the request, or the refusal of it."""
         fields, self._fields = self._fields, []
         target, self._target = self._target, b""
-        self._begun = False
+        self._begun = self._whole = False
         if self._priming:
             self._priming = False
             return
@@ -468,7 +478,8 @@ class Server1Conn:
         if len(target) > server.max_target_size:
             raise Refusal(414, "The target of the request is too long.")
         if len(fields) > server.max_fields or (
-            len(window) > server.max_head_size and head_size(target, fields) > server.max_head_size
+            len(window) > server.max_head_size
+            and len(method) + head_size(target, fields) > server.max_head_size
         ):
             raise Refusal(431, "The head of the request is too large.")
         if b"content-length" in index or b"transfer-encoding" in index:
@@ -512,6 +523,8 @@ class Server1Conn:
 
     def _examine_target(self, request: Request, host: bytes) -> bytes:
         """Takes apart a target that is no path. Returns the authority that counts (RFC 9112 §3.2.2)."""
+        if b"#" in request.target:
+            raise Refusal(400, "The target must not have a fragment.")
         try:
             target = split_target(request.target)
             request.raw_path, request.query_string = target.raw_path, target.query
@@ -533,7 +546,11 @@ class Server1Conn:
                 request.path = "*"  # without any path it means the server (RFC 9112 §3.2.4)
         except BadTarget as error:
             raise Refusal(400, f"The target is not usable: {error}.") from error
-        return (target.authority or "").encode("latin-1")
+        authority = (target.authority or "").encode("latin-1")
+        if authority != host:  # apps that look at the field must see the host that the webapp was chosen by
+            request.delete_header("host")
+            request.add_header("host", authority.decode("latin-1"))
+        return authority
 
     def _expect_content(self, stream: Server1Stream, size: int) -> None:
         stream.content = Content1(self, size, False)

@@ -8,11 +8,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
+from hemi.values import Size
 from hemi.web.fields import SINGLETONS
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT")
+"""Those of RFC 9110 §9.3 and RFC 5789."""
 
 BODYLESS = frozenset({"TRACE"})
 """Methods whose requests must not have content (RFC 9110 §9.3.8)."""
+
+
+class Limits(Protocol):
+    """What a server allows, in bytes."""
+
+    max_head_size: Size
+    max_target_size: Size
 
 
 class Refusal(Exception):
@@ -85,5 +97,37 @@ def check_request_line(method: bytes, target: bytes, window: bytes) -> None:
 
 
 def head_size(target: bytes, fields: Sequence[tuple[bytes, bytes]]) -> int:
-    """The size of a head in bytes, as it would be written plainly."""
-    return len(target) + 16 + sum(len(name) + len(value) + 4 for name, value in fields)
+    """The size of a head in bytes, but for its method, as it would be written plainly."""
+    return len(target) + 14 + sum(len(name) + len(value) + 4 for name, value in fields)
+
+
+_UNKNOWN = re.compile(rb"[\r\n]*+[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32} [/*h]")
+_START_OF_UNKNOWN = re.compile(rb"[\r\n]*+[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32} ?")
+_LATER_LINE = re.compile(rb"\r\n\r\n([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) [/*h][^\r\n]* HTTP/1\.[01]\r\n")
+
+
+def is_unknown_method(window: bytes, whole: bool) -> bool | None:
+    """Whether the parser, which stops as soon as no method that it knows begins like this, has stopped at one that is
+    well-formed. None while more must come to tell.
+
+    `whole`: what is in the window began with this request. Behind another one, where the parser stopped is not known,
+    and only a whole request line counts.
+    """
+    if whole:
+        return None if _START_OF_UNKNOWN.fullmatch(window) else _UNKNOWN.match(window) is not None
+    return any(name.decode() not in METHODS for name in _LATER_LINE.findall(window))
+
+
+def refusal_of_start(target: bytes, window: bytes, arrived: int, limits: Limits) -> Refusal | None:
+    """Why the start of a head is refused to which nothing could be added that makes it good; None when it may go on.
+
+    `window` has all of it that has come, or nothing when that is not known; `arrived` is how many bytes it has at
+    least, `target` what has come of the target.
+    """
+    line, end, _ = window.lstrip(b"\r\n").partition(b"\r\n")
+    if end and b" HTTP/" not in line:
+        return Refusal(400, "HTTP/0.9 is not served.")
+    is_large = arrived > limits.max_head_size
+    if len(target) > limits.max_target_size or (is_large and line and not end):
+        return Refusal(414, "The target of the request is too long.")
+    return Refusal(431, "The head of the request is too large.") if is_large else None

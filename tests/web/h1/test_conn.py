@@ -117,5 +117,74 @@ def test_heads_that_overlap_reads_for_long(gate: Any) -> None:
     assert conn._failure is None and len(view(conn)) == 100
 
 
+GET = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("message", "status"),
+    [
+        (b"FOO / HTTP/1.1\r\n", 501),
+        (b"\r\nBREW * HTTP/1.1\r\n", 501),
+        (b"GETT http://a/ HTTP/1.1\r\n", 501),
+        (b"get / HTTP/1.1\r\n", 501),
+        (b"FOO bar HTTP/1.1\r\n", 400),
+        (b"FOO", None),
+        (b"FOO ", None),
+        (b"A" * 33, 400),
+        (b"F(O", 400),
+        (b"\x16\x03\x01\x02\x00\x01", 400),
+        (b"GET /\r\n", 400),  # HTTP/0.9 has nothing more to say
+        (b"\r\nGET /\r\n", 400),
+    ],
+)
+def test_starts_of_no_request(gate: Any, message: bytes, status: int | None) -> None:
+    """What cannot become a request is refused at once and alike, whether it comes whole or byte by byte."""
+    for pieces in ([message], [message[at : at + 1] for at in range(len(message))]):
+        for before in ([], [GET]):
+            conn = feed(gate, *before, *pieces)
+            assert (conn._failure.status if conn._failure else None) == status
+            assert len(conn._queue) == len(before)
+            assert status or conn._last == message  # it goes on, or says that the end came in the middle
+
+
+@pytest.mark.parametrize(
+    ("message", "status"), [(b"FOO / HTTP/1.1\r\nhost: a\r\n\r\n", 501), (b"F(O / HTTP/1.1\r\n\r\n", 400)]
+)
+def test_bad_methods_behind_requests(gate: Any, message: bytes, status: int) -> None:
+    """The good requests before them do not count as what is wrong."""
+    for before in (GET, GET * 3):
+        conn = feed(gate, before + message)
+        assert conn._failure is not None and conn._failure.status == status
+
+
+@pytest.mark.parametrize("size", [1, 100, 16384])
+def test_endless_heads_are_refused_in_time(gate: Any, size: int) -> None:
+    """Not a byte more than may be in a head is waited for; what is too long is named."""
+    server = gate.server
+    for start, status, most in (
+        (b"GET / HTTP/1.1\r\nhost: a\r\nx: ", 431, server.max_head_size),
+        (b"GET / HTTP/1.1\r\nx: ", 431, server.max_head_size),
+        (b"GET /", 414, server.max_target_size),
+    ):
+        conn, sent = feed(gate, start), len(start)
+        while conn._failure is None and sent < 100_000:
+            conn.feed(b"a" * size)
+            sent += size
+        assert conn._failure is not None and conn._failure.status == status
+        assert most < sent <= most + len(start) + size
+
+
+def test_the_host_of_absolute_targets_is_the_field_host(gate: Any) -> None:
+    """Apps that look at the field see what the webapp was chosen by (RFC 9112 §3.2.2)."""
+    for line, host in (
+        (b"GET http://b.example:81/c HTTP/1.1\r\nhost: a.example\r\n\r\n", "b.example:81"),
+        (b"GET http://b.example/c HTTP/1.0\r\n\r\n", "b.example"),
+        (b"GET http://a.example/c HTTP/1.1\r\nhost: a.example\r\n\r\n", "a.example"),
+    ):
+        request = feed(gate, line)._queue[0].request
+        assert request.header("host") == request.authority == host
+        assert [value for name, value in request.fields if name == b"host"] == [host.encode()]
+
+
 def test_repr(gate: Any) -> None:
     assert repr(feed(gate)) == "<Server1Conn 127.0.0.1:1 busy served=0>"

@@ -6,7 +6,15 @@ import time
 
 import pytest
 
-from hemi.web.h1.framing import Refusal, check_request_line, content_size, head_size, merge_fields
+from hemi.web.h1.framing import (
+    Refusal,
+    check_request_line,
+    content_size,
+    head_size,
+    is_unknown_method,
+    merge_fields,
+    refusal_of_start,
+)
 
 
 def test_merging() -> None:
@@ -119,7 +127,36 @@ def test_lines_take_linear_time(piece: bytes) -> None:
 def test_head_sizes() -> None:
     target, fields = b"/abc", [(b"host", b"a.example"), (b"x", b"")]
     plain = b"DELETE /abc HTTP/1.1\r\nhost: a.example\r\nx: \r\n\r\n"
-    assert abs(head_size(target, fields) - len(plain)) <= 8
+    assert len(b"DELETE") + head_size(target, fields) == len(plain)
+
+
+def test_methods_in_pieces() -> None:
+    """None while the line could still become one with a good method that is not known."""
+    for window in (b"F", b"FOO", b"\r\nFOO ", b"F" * 32):
+        assert is_unknown_method(window, True) is None
+        assert is_unknown_method(window, False) is False
+    for window in (b"FOO /", b"\r\nFOO *", b"FOO http:"):
+        assert is_unknown_method(window, True) is True
+    for window in (b"FOO  /", b"F(", b"F" * 33, b"FOO bar", b"\0", b" FOO /"):
+        assert is_unknown_method(window, True) is False
+    assert is_unknown_method(b"content\r\n\r\nFOO /a HTTP/1.1\r\n", False) is True
+    assert is_unknown_method(b"content\r\n\r\nGET /a HTTP/1.1\r\n", False) is False
+
+
+class Few:
+    max_head_size = 20
+    max_target_size = 10
+
+
+def test_starts_of_heads() -> None:
+    def status(window: bytes, arrived: int, target: bytes = b"") -> int:
+        refusal = refusal_of_start(target, window, arrived, Few)  # type: ignore[arg-type]
+        return refusal.status if refusal is not None else 0
+
+    assert status(b"GET /", 5) == status(b"\r\nGET / HTTP/1.1\r\nx", 20) == status(b"", 20) == 0
+    assert status(b"GET /\r\n", 7) == 400
+    assert status(b"GET / HTTP/1.1\r\nx: y", 21) == status(b"", 21) == 431
+    assert status(b"GET /aaaaaaaaaaaaaaaa", 21) == status(b"", 15, b"/" * 11) == 414
 
 
 def test_refusals_say_why() -> None:
