@@ -113,6 +113,7 @@ def _listening(me: psutil.Process) -> list[Any]:
     return [one for one in me.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """For -n auto: tests wait more than they compute."""
     return min((os.cpu_count() or 1) + 1, 8)

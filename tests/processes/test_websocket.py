@@ -53,6 +53,29 @@ def test_reload_and_quit(gorox: Callable[..., GoroxProcess]) -> None:
     assert '"GET /new HTTP/1.1" 101 ' in out
 
 
+PROXY = """\
+drain_timeout: 20s
+backends: {{up: {{type: http_backend, nodes: [{{address: "{node}"}}]}}}}
+webapps: {{a: {{hostnames: ["*"], rules: [socklets: [{{ws_proxy: {{to_backend: up}}}}]]}}}}
+servers: {{main: {{type: httpx_server, address: "127.0.0.1:0", webapps: [a]}}}}
+"""
+
+
+def test_the_end_of_a_proxy(gorox: Callable[..., GoroxProcess]) -> None:
+    node = gorox(CONFIG)
+    process = gorox(PROXY.format(node=node.address))
+    with connect(f"ws://{process.address}/", compression=None) as ws:
+        ws.send("x")
+        assert ws.recv(10) == "x"
+        process.signal(signal.SIGTERM)
+        with pytest.raises(ConnectionClosed) as ended:
+            ws.recv(10)
+        assert ended.value.rcvd is not None
+        assert ended.value.rcvd.code == 1001
+    assert process.wait(10) == 0, "long before the end of the drain"
+    assert "cut" not in process.log()
+
+
 def test_the_websockets_package(gorox: Callable[..., GoroxProcess]) -> None:
     """Messages, fragments, pings, compression, many at a time."""
     process = gorox(CONFIG)

@@ -28,6 +28,9 @@ from hemi.web.proxy.names import CONNECTION, FRAMING
 from hemi.web.proxy.retries import Cause
 from hemi.web.proxy.spool import Spool, gather
 from hemi.web.proxy.tunnel import Tunnel, give_key, take_accept
+from hemi.web.proxy.wstunnel import WebSocketTunnel
+from hemi.web.websocket.handshake import VERSION, WEBSOCKET
+from hemi.web.websocket.keeper import keeper_of
 
 if TYPE_CHECKING:
     from hemi.stage import Stage
@@ -221,7 +224,7 @@ class Forward:
             return
         wanted = [one.strip() for one in req.index[b"upgrade"].split(b",")]
         self.upgrade = b", ".join([one for one in wanted if one.lower() in self.proxy.protocols])
-        if req.version != 11 and self.upgrade.lower() == b"websocket":
+        if req.version != 11 and self.upgrade.lower() == WEBSOCKET:
             self.key = give_key(req)
 
     def _attempt(self) -> Head | None:
@@ -446,13 +449,21 @@ class Forward:
         client, early = req.stream.take_over(resp, cast("bytes", head.get(b"upgrade")))
         resp.status = 101  # what it is in logs and meters, although HTTP/2 says 200
         node, data = self.stream.take_over()
-        tunnel = Tunnel(client, node, self.proxy.tunnel_timeout)
+        tunnel = self._make_tunnel(head, client, node)
         self.gone = True  # the tunnel sees by itself who has left
         try:
             tunnel.run(early, data)
         finally:
             resp.bytes_sent += tunnel.sent
             req.received += tunnel.received
+
+    def _make_tunnel(self, head: Head, client: Any, node: Any) -> Tunnel:
+        """A tunnel that knows WebSockets for one. Those from before RFC 6455 had other frames."""
+        idle = self.proxy.tunnel_timeout
+        is_known = self.req.index.get(b"sec-websocket-version") == VERSION
+        if is_known and (head.get(b"upgrade") or b"").lower() == WEBSOCKET:
+            return WebSocketTunnel(client, node, idle, keeper_of(self.proxy.stage))
+        return Tunnel(client, node, idle)
 
     # Errors
 

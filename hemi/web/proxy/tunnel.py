@@ -55,17 +55,20 @@ class Tunnel:
             upwards.kill()
             self.client.deadline = self.node.deadline = math.inf
 
+    def pass_on(self, target: Channel, data: bytes) -> None:
+        """Sends a piece to one side, and counts it. Raises OSError."""
+        target.send(data)
+        if target is self.client:
+            self.sent += len(data)
+        else:
+            self.received += len(data)
+
     def _carry(self, source: Channel, target: Channel, data: bytes) -> None:
         """One direction. Its end is passed on as an end; a failure ends the other direction, too."""
-        downwards = target is self.client
         try:
             while True:
                 if data:
-                    target.send(data)
-                    if downwards:
-                        self.sent += len(data)
-                    else:
-                        self.received += len(data)
+                    self.pass_on(target, data)
                 # Whatever moves, in either direction, keeps both alive.
                 source.deadline = target.deadline = monotonic() + self.idle
                 data = source.recv(PIECE)

@@ -6,7 +6,7 @@ One timer for all of them: none has a greenlet or a timer of its own for its pin
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
 from gevent import get_hub
@@ -45,26 +45,40 @@ def drain(stage: Stage, deadline: float, at_once: bool) -> None:
         keeper.drain(deadline, at_once)
 
 
+class Kept(Protocol):
+    """What a keeper looks after: a WebSocket that is served here, or passed on. `closed` says that it ends, `due` when
+    to look at it (monotonic seconds)."""
+
+    closed: bool
+    due: float
+
+    def look(self, now: float) -> None:
+        """Sees to what time brings. Never waits."""
+
+    def go_away(self, code: int, reason: str) -> None:
+        """Says that it ends. Never waits."""
+
+
 class Keeper:
     """See above. `until` is when the WebSockets are told that the stage ends."""
 
     def __init__(self, stage: Stage) -> None:
         self._log = stage.log
-        self.members: set[WebSocket] = set()
+        self.members: set[Kept] = set()
         self.until: float | None = None
         self._timer: Any = None
 
     def __repr__(self) -> str:
         return f"<Keeper members={len(self.members)}>"
 
-    def add(self, ws: WebSocket) -> None:
+    def add(self, ws: Kept) -> None:
         """Looks after a WebSocket from now on."""
         self.members.add(ws)
         if self._timer is None:
             self._timer = get_hub().loop.timer(SWEEP_INTERVAL, SWEEP_INTERVAL)
             self._timer.start(self._tick)
 
-    def remove(self, ws: WebSocket) -> None:
+    def remove(self, ws: Kept) -> None:
         """Looks after it no more. Idempotent."""
         self.members.discard(ws)
         if not self.members and self._timer is not None:

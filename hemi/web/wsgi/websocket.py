@@ -27,7 +27,7 @@ from greenlet import GreenletExit
 from hemi.sockets import Channel
 from hemi.web.errors import HTTPError
 from hemi.web.fields import check_name, check_value
-from hemi.web.proxy.tunnel import Tunnel
+from hemi.web.proxy.wstunnel import WebSocketTunnel
 from hemi.web.websocket.connection import WebSocket, WebSocketClosed
 from hemi.web.websocket.handshake import check, may_open
 from hemi.web.websocket.keeper import keeper_of
@@ -190,7 +190,6 @@ class Bridge:
         self._used = False
         self._status = 0
         self.closed = False
-        self.due = math.inf
         self._greenlet = gevent.spawn(self._run)
 
     def __repr__(self) -> str:
@@ -240,23 +239,13 @@ class Bridge:
         resp.fields = [field for field in fields if field[0] not in dropped]
         client, early = req.stream.take_over(resp, b"websocket")
         self._answered.set()
-        keeper = keeper_of(terms.stage)
-        keeper.add(self)  # type: ignore[arg-type]  # see above
-        tunnel = Tunnel(client, self._channel, terms.idle_timeout or math.inf)
+        idle = terms.idle_timeout or math.inf
+        tunnel = WebSocketTunnel(client, self._channel, idle, keeper_of(terms.stage))
         try:
             tunnel.run(early, rest)
         finally:
-            keeper.remove(self)  # type: ignore[arg-type]
             resp.bytes_sent += tunnel.sent
             req.received += tunnel.received
-
-    def look(self, now: float) -> None:
-        """Nothing comes with time."""
-
-    def go_away(self, code: int, reason: str) -> None:
-        """Ends the WebSocket: the app sees its client leave."""
-        self.closed = True
-        self._channel.shutdown_write()
 
     def close(self) -> None:
         """Closes both ends. Idempotent."""

@@ -15,6 +15,7 @@ from wsproto.events import CloseConnection
 from wsproto.extensions import PerMessageDeflate
 
 import hemi.builtin.handlets.wsgi  # noqa: F401
+from hemi.web.websocket.keeper import keeper_of
 from tests import webkit
 from tests.h2client import H2Client
 from tests.web.websocket.wskit import ACCEPTED, FIELDS, H2Tunnel, WSClient, frame, open_ws
@@ -96,6 +97,25 @@ def test_clients_of_flask_sock_that_leave() -> None:
         until(lambda: ended)
         until(lambda: len(site.access) == 1)
         assert not site.log.of("error")
+
+
+def test_flask_sock_when_the_stage_goes() -> None:
+    import flask
+    from flask_sock import Sock
+
+    app = flask.Flask("chat")
+    sock = Sock(app)
+
+    @sock.route("/")
+    def echo(ws: Any) -> None:
+        while True:
+            ws.send(ws.receive())
+
+    with mounted(app) as site, open_ws(site) as ws:
+        ws.send("x")
+        assert ws.receive() == "x"
+        keeper_of(site.stage).drain(monotonic() + 30, at_once=True)
+        assert ws.end() == (1001, "the server is going away")
 
 
 def test_gevent_websocket() -> None:
