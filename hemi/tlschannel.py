@@ -176,18 +176,22 @@ class TLSChannel(Channel):
             self.linger(ALERT_LINGER)
         raise HandshakeFailed(reason)
 
+    def _exchange(self, end: str) -> None:
+        """Sends what is there of a handshake, and takes what comes then. Raises HandshakeFailed for the end."""
+        self._flush()
+        Channel.wait_readable(self)  # the answer cannot be here yet
+        data = self.sock_recv(RAW_SIZE)
+        if not data:
+            raise HandshakeFailed(end) from None
+        self._incoming.write(data)
+
     def _shake(self, session: Any) -> None:
         while True:
             try:
                 session.do_handshake()
                 break
             except ssl.SSLWantReadError:
-                self._flush()
-                Channel.wait_readable(self)  # its answer cannot be here yet
-                data = self.sock_recv(RAW_SIZE)
-                if not data:
-                    raise HandshakeFailed("the peer closed the connection") from None
-                self._incoming.write(data)
+                self._exchange("the peer closed the connection")
             except ssl.SSLError as error:
                 self._refuse(self._outgoing.read(), reason_of(error))
         if session.session_reused:

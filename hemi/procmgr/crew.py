@@ -317,36 +317,33 @@ class Crew:
 
     def drain(self, child: Child, reason: str) -> None:
         """Has a worker finish what it has begun, and end. Idempotent."""
-        if not child.can("drain"):
-            return
-        had_process = child.alive
-        child.move("drain", reason)
-        if not had_process:
-            self._forget(child)
-            return
-        pid = child.pid
-        if child.conn is not None:
-            child.conn.order("quit")
-        else:
-            self._signal(child, signal.SIGTERM)
-        seconds = self.settings.drain_timeout + DRAIN_GRACE
-        self.loop.after(seconds, lambda: self._kill_if(child, pid, "it did not end in time"))
+        if self._tell_to_end(child, "drain", reason, "quit", signal.SIGTERM):
+            self._give_time(child, self.settings.drain_timeout + DRAIN_GRACE, "it did not end in time")
 
     def stop(self, child: Child, reason: str) -> None:
         """Has a worker end at once. Idempotent."""
-        if not child.can("stop"):
-            return
+        if self._tell_to_end(child, "stop", reason, "stop", signal.SIGKILL):
+            self._give_time(child, STOP_GRACE, "it did not stop in time")
+
+    def _tell_to_end(self, child: Child, move: str, reason: str, order: str, number: signal.Signals) -> bool:
+        """Moves a worker, and gives it the order where it can hear it, or else the signal. False where nothing is to be
+        waited for."""
+        if not child.can(move):
+            return False
         had_process = child.alive
-        child.move("stop", reason)
+        child.move(move, reason)
         if not had_process:
             self._forget(child)
-            return
-        pid = child.pid
+            return False
         if child.conn is not None:
-            child.conn.order("stop")
+            child.conn.order(order)
         else:
-            self._signal(child, signal.SIGKILL)
-        self.loop.after(STOP_GRACE, lambda: self._kill_if(child, pid, "it did not stop in time"))
+            self._signal(child, number)
+        return True
+
+    def _give_time(self, child: Child, seconds: float, complaint: str) -> None:
+        pid = child.pid
+        self.loop.after(seconds, lambda: self._kill_if(child, pid, complaint))
 
     def kill(self, child: Child, verdict: str, dump: bool = False) -> None:
         """Kills a worker, and says why. With `dump` it gets the chance to write down all stacks (SIGABRT) first."""
@@ -355,9 +352,8 @@ class Crew:
         if not dump:
             self._signal(child, signal.SIGKILL)
             return
-        pid = child.pid
         self._signal(child, signal.SIGABRT)
-        self.loop.after(STOP_GRACE, lambda: self._kill_if(child, pid, verdict))
+        self._give_time(child, STOP_GRACE, verdict)
 
     def _kill_if(self, child: Child, pid: int, verdict: str) -> None:
         if child.alive and child.pid == pid:

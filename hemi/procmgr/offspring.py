@@ -44,17 +44,21 @@ def shed(loop: Loop, keep: Iterable[int]) -> None:
     os.closerange(lowest, os.sysconf("SC_OPEN_MAX"))
 
 
+def _leave_home(loop: Loop, identity: Identity | None, keep: list[int]) -> None:
+    """What every child does first: it gives up what is the leader's, but for some descriptors, and patches."""
+    os.setsid()  # a session of its own: Ctrl-C at the terminal is for the leader, which says what is to be done
+    shed(loop, keep)
+    drop(identity)
+    patch()
+
+
 def become_worker(
     loop: Loop, program: Program, options: Options, identity: Identity | None, board: Board, seat: Seat
 ) -> NoReturn:
     """Runs a worker, and ends the process with its exit code."""
     code = EXIT_CRASH
     try:
-        # A session of its own: Ctrl-C at the terminal is for the leader, which says what is to be done.
-        os.setsid()
-        shed(loop, [seat.lifeline, *seat.inherited.values()])
-        drop(identity)
-        patch()
+        _leave_home(loop, identity, [seat.lifeline, *seat.inherited.values()])
         code = _work(program, options, board, seat)
     except HemiError as error:
         print(f"{program.name}: {error}", file=sys.stderr)
@@ -69,10 +73,7 @@ def become_check(
 ) -> NoReturn:
     """Loads the configuration as a worker would, and writes what came of it, as JSON, to the descriptor."""
     try:
-        os.setsid()
-        shed(loop, [writer])
-        drop(identity)
-        patch()
+        _leave_home(loop, identity, [writer])
         _check(program, options, writer)
     except BaseException:
         traceback.print_exc()
@@ -85,10 +86,7 @@ def become_spare(
     """Imports the engine, waits for what to become, and becomes that."""
     code = EXIT_CRASH
     try:
-        os.setsid()
-        shed(loop, [lifeline])
-        drop(identity)
-        patch()
+        _leave_home(loop, identity, [lifeline])
         import hemi.procmgr.worker  # noqa: F401
 
         for module in program.components:

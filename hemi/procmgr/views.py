@@ -385,13 +385,16 @@ def _signed(growth: float | None, unit: Callable[[float], str]) -> str:
     return f"{'+' if growth > 0 else '-'}{unit(abs(growth))}"
 
 
+def _stack(it: Answer) -> str:
+    return "\n".join(f"  {safe(line)}" for line in it["stack"])
+
+
 def _thread(answer: Answer, painter: Painter) -> str:
     return _by_worker(
         answer,
         painter,
         lambda each: "\n".join(
-            f"{painter(safe(thread['name']), 'cyan')}, {safe(thread['what'])}\n"
-            + "\n".join(f"  {safe(line)}" for line in thread["stack"])
+            f"{painter(safe(thread['name']), 'cyan')}, {safe(thread['what'])}\n" + _stack(thread)
             for thread in each["threads"]
         ),
     )
@@ -405,7 +408,7 @@ def _greenlet(answer: Answer, painter: Painter) -> str:
             f"{each['count']} greenlet(s)\n"
             + "\n".join(
                 f"{painter(str(group['count']), 'cyan')} × {safe(group['name'])}, {safe(group['waits'])}\n"
-                + "\n".join(f"  {safe(line)}" for line in group["stack"])
+                + _stack(group)
                 for group in each["groups"]
             )
         ),
@@ -419,8 +422,7 @@ def _block(answer: Answer, painter: Painter) -> str:
         lambda each: (
             "\n".join(
                 f"{painter(show_seconds(call['longest']), 'red')} at most, {call['count']} time(s), "
-                f"{show_seconds(call['total'])} in all\n"
-                + "\n".join(f"  {safe(line)}" for line in call["stack"])
+                f"{show_seconds(call['total'])} in all\n" + _stack(call)
                 for call in each["calls"]
             )
             or f"no call took more than {show_seconds(each['limit'])}"

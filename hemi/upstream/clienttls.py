@@ -18,7 +18,6 @@ from typing import Any, NoReturn
 from gevent import monkey
 
 from hemi.errors import EnvError
-from hemi.sockets import Channel
 from hemi.tls import CIPHERS, MinVersion, check_certificate, reason_of
 from hemi.tlschannel import RAW_SIZE, RECORD, HandshakeFailed, TLSChannel
 
@@ -168,12 +167,7 @@ class DialedTLSChannel(TLSChannel):
                 session.do_handshake()
                 break
             except ssl.SSLWantReadError:
-                self._flush()
-                Channel.wait_readable(self)
-                data = self.sock_recv(RAW_SIZE)
-                if not data:
-                    raise HandshakeFailed("the server closed the connection") from None
-                self._incoming.write(data)
+                self._exchange("the server closed the connection")
             except ssl.SSLError as error:
                 self._give_up(reason_of(error))
             except ValueError as error:  # a certificate's name that Python cannot make sense of
