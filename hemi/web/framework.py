@@ -179,7 +179,8 @@ class Group:
     def after(self, function: F) -> F:
         """Calls the function with request and response before the response goes out, to change its head.
 
-        Not called when the route's function has sent the response itself, and not for unhandled errors.
+        That of an error handler, too; for a path without a route, those of the app. Not called when the route's
+        function has sent the response itself, and not for unhandled errors.
         """
         self._after.insert(0, (function, _wants_resp(function)))
         return function
@@ -319,7 +320,7 @@ class App(Group):
         try:
             return self._run_and_tear_down(found, req, resp, run)
         except Exception as error:
-            if resp.is_sent or not self._handle_error(target.groups, req, resp, error):
+            if resp.is_sent or not self._handle_error(target.groups, req, resp, error, target.after):
                 raise
             return True
 
@@ -360,7 +361,7 @@ class App(Group):
             if (
                 isinstance(error, ClientGone)
                 or resp.is_sent
-                or not self._handle_error(target.groups, req, resp, error)
+                or not self._handle_error(target.groups, req, resp, error, target.after)
             ):
                 raise
         return True
@@ -388,14 +389,19 @@ class App(Group):
             other = quote_path(path[:-1] if path[-1] == "/" else path + "/")
             resp.redirect(f"{other}?{req.query_string}" if req.query_string else other, 308)
             return True
-        if self._handle_error((self,), req, resp, error):
+        if self._handle_error((self,), req, resp, error, tuple(self._after)):
             return True
         if methods:
             raise error
         return False
 
     def _handle_error(
-        self, groups: tuple[Group, ...], req: Request, resp: Response, error: Exception
+        self,
+        groups: tuple[Group, ...],
+        req: Request,
+        resp: Response,
+        error: Exception,
+        after: tuple[Hook, ...],
     ) -> bool:
         """Answers with what the error handler of the innermost group makes of it; False when there is none."""
         hook = _hook_for(groups, error)
@@ -413,7 +419,7 @@ class App(Group):
                 resp.close = True
         function, wants_resp = hook
         result = function(req, resp, error) if wants_resp else function(req, error)
-        respond(req, resp, result, ())
+        respond(req, resp, result, after)
         return True
 
 

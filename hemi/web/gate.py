@@ -115,14 +115,14 @@ class Gate:
                     conn.serve(first.preface)
         except HandshakeFailed as error:
             if not error.quiet:
-                server.stage.log.info("tls", f"the handshake with {address} failed: {error}")
+                server.stage.log.info("tls", f"the handshake with {_name_of(address)} failed: {error}")
         except OSError as error:
             if not is_broken(error):
-                server.stage.log.warning("gate", f"a connection from {address} failed", error)
+                server.stage.log.warning("gate", f"a connection from {_name_of(address)} failed", error)
         except (ProxyProtocolError, EOFError) as error:
-            server.stage.log.info("gate", f"{address} is refused: {error}")
+            server.stage.log.info("gate", f"{_name_of(address)} is refused: {error}")
         except Exception as error:
-            server.stage.log.error("gate", f"a connection from {address} failed", error)
+            server.stage.log.error("gate", f"a connection from {_name_of(address)} failed", error)
         finally:
             gate = conn.gate if conn is not None else self  # another one after a reload
             if conn is not None:
@@ -218,3 +218,11 @@ class Gate:
             if greenlet in self.greenlets and greenlet.dead:  # killed before it could begin
                 self.greenlets.pop(greenlet).close()
         self._sweeper.stop()
+
+
+def _name_of(address: Any) -> str:
+    """What the logs call the other end of an accepted socket."""
+    host, port = peer_of(address)
+    if not port:
+        return host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

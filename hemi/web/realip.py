@@ -53,8 +53,11 @@ def believe(request: Request, trusted: Networks, header: str) -> None:
         request.src_host, request.src_port = host, port
         if host not in trusted:
             break
-    if schemes and schemes[-1].lower() in ("http", "https"):
-        request.scheme = schemes[-1].lower()
+    scheme = schemes[-1].lower() if schemes else ""
+    if scheme in ("http", "https") and scheme != request.scheme:
+        request.scheme = scheme
+        if ":" not in request.authority.rpartition("]")[2]:  # it names no port
+            request.port = 443 if scheme == "https" else 80
 
 
 def _node(text: str) -> tuple[str, int]:

@@ -241,6 +241,42 @@ def test_hooks_run_around_the_function_from_outside_in_and_back() -> None:
         assert "function" not in ran
 
 
+def test_hooks_behind_the_function_see_handled_errors() -> None:
+    """Fields that every response must have, such as those of CORS, are on the pages of errors as well."""
+    app = App()
+    api = app.group("/api")
+
+    @app.after
+    def outer(req: Request, resp: Response) -> None:
+        resp.add_header("x-after", f"app {resp.status}")
+
+    @api.after
+    def inner(req: Request, resp: Response) -> None:
+        resp.add_header("x-after", "api")
+
+    @app.error(404, 405, KeyError)
+    def handled(req: Request, error: Exception) -> str:
+        return "handled"
+
+    @api.get("/<what>")
+    def fail(req: Request, what: str) -> str:
+        if what == "zero":
+            raise ZeroDivisionError
+        raise KeyError if what == "key" else HTTPError(404)
+
+    with serve(app) as site:
+        for path, status, seen in (
+            ("/api/key", 500, ["api", "app 500"]),
+            ("/api/gone", 404, ["api", "app 404"]),
+            ("/nowhere", 404, ["app 404"]),
+            ("/api/zero", 500, []),
+        ):
+            answer = site.get(path)
+            assert answer.status == status, path
+            assert [value for name, value in answer.fields if name == "x-after"] == seen, path
+        assert ask(site, "POST", "/nowhere").header("x-after") == "app 404"
+
+
 def test_error_handlers_by_status_and_class_innermost_first() -> None:
     app = App()
     api = app.group("/api")

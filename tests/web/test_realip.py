@@ -109,6 +109,27 @@ def test_schemes(value: str, scheme: str) -> None:
         assert ask(site, x_forwarded_proto=value)[2] == scheme
 
 
+@pytest.mark.parametrize(
+    ("host", "scheme", "port"),
+    [
+        ("a.example", "https", 443),
+        ("a.example:8080", "https", 8080),
+        ("[::1]", "https", 443),
+        ("a", "http", 80),
+    ],
+)
+def test_the_port_goes_with_the_scheme(host: str, scheme: str, port: int) -> None:
+    """An app that makes a URL of SERVER_NAME and SERVER_PORT must not send clients to https://host:80/."""
+
+    def tell(req: Request, resp: Response) -> bool:
+        resp.send_json([req.scheme, req.port])
+        return True
+
+    with serve(tell, server=TRUSTING) as site, site.connect() as client:
+        client.send(f"GET / HTTP/1.1\r\nhost: {host}\r\nx-forwarded-proto: {scheme}\r\n\r\n".encode())
+        assert json.loads(client.answer().content) == [scheme, port]
+
+
 def test_a_forced_scheme() -> None:
     with serve(who, server={"forced_scheme": "https"}) as site:
         assert ask(site)[2] == "https"
