@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hemi.binding import ListenOptions
@@ -40,15 +40,46 @@ def _turn(leader: Leader, what: str) -> Steps:
 # Reload
 
 
+class Outcome:
+    """What comes of a reload, for all who asked while it waited for its turn."""
+
+    def __init__(self) -> None:
+        self.done = False
+        self.answer: dict[str, Any] = {}
+        self.error: CommandError | None = None
+
+
 def reload(leader: Leader) -> Steps:
-    """Check in a forked child, prepare in all workers, then commit in all."""
-    if leader.reload_waits:
-        raise CommandError("a reload waits already; it will see the configuration as it is then")
-    leader.reload_waits = True
+    """Check in a forked child, prepare in all workers, then commit in all.
+
+    While one waits for its turn, others that are asked for are the same one: it sees what all of them wanted seen.
+    """
+    if leader.next_reload is not None:
+        yield say("another reload waits already")
+        return (yield from _share(leader.next_reload))
+    outcome = leader.next_reload = Outcome()
+    try:
+        outcome.answer = yield from _reload_in_turn(leader)
+        return outcome.answer
+    except CommandError as error:
+        outcome.error = error
+        raise
+    finally:
+        outcome.done = True
+
+
+def _share(outcome: Outcome) -> Steps:
+    yield until(lambda: outcome.done)
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome.answer
+
+
+def _reload_in_turn(leader: Leader) -> Steps:
     try:
         yield from _turn(leader, "reload")
     finally:
-        leader.reload_waits = False
+        leader.next_reload = None
     try:
         leader.notify.reloading()
         answer = yield from _reload(leader)
@@ -74,7 +105,7 @@ def _reload(leader: Leader) -> Steps:
     if not children:
         raise CommandError("there is no worker that could reload")
     yield say(f"preparing {len(children)} worker(s)")
-    problems, wishes = yield from _prepare_all(leader, children)
+    problems, wishes = yield from _prepare_all(leader, children, checked["start_timeout"])
     try:
         if problems:
             raise CommandError(
@@ -102,12 +133,12 @@ def _settle(leader: Leader) -> Steps:
     yield until(lambda: all(c.state != "starting" for c in crew.children), crew.settings.start_timeout)
 
 
-def _prepare_all(leader: Leader, children: list[Child]) -> Steps:
+def _prepare_all(leader: Leader, children: list[Child], seconds: float) -> Steps:
     for child in children:
         child.may_listen = True
     try:
         calls = [(child, child.conn.order("prepare")) for child in children if child.conn is not None]
-        yield until(lambda: all(call.done for _, call in calls), leader.crew.settings.start_timeout)
+        yield until(lambda: all(call.done for _, call in calls), seconds)
     finally:
         for child in children:
             child.may_listen = False
@@ -154,8 +185,11 @@ def _commit_all(leader: Leader, children: list[Child]) -> Steps:
             leader.log.error(
                 f"reload: worker {child.number} cannot commit and is replaced: {result['error']}"
             )
-            yield from _replace(leader, child, "it could not commit a reload")
-            result["replaced"] = True
+            try:
+                yield from _replace(leader, child, "it could not commit a reload")
+                result["replaced"] = True
+            except CommandError as failure:
+                result["details"] = [*result["details"], str(failure), *failure.details]
     return results
 
 
@@ -188,27 +222,38 @@ def replace(leader: Leader, child: Child, reason: str) -> Steps:
 
 def _replace(leader: Leader, child: Child, reason: str) -> Steps:
     new = leader.crew.add(child.number, candidate=True, replaces=child)
-    yield from _await_ready(leader, [new])
-    if new.state != "ready":
-        leader.crew.dismiss(new)
+    try:
+        yield from _await_ready(leader, [new])
+    except CommandError as error:
         child.thresholds = {}
         leader.loop.after(60.0, lambda: child.thresholds.update(leader.crew.settings.thresholds()))
-        raise CommandError(
-            f"worker {child.number} cannot be replaced: {new.reason or 'it is not ready in time'}"
-        )
+        raise CommandError(f"worker {child.number} cannot be replaced: {error}", error.details) from error
     leader.crew.confirm(new)
     leader.crew.drain(child, reason)
     yield until(lambda: not child.alive)
 
 
-def _await_ready(leader: Leader, children: list[Child]) -> Steps:
-    """Waits until each is ready or has failed."""
-    return (
-        yield until(
-            lambda: all(child.state not in ("new", "starting") for child in children) or leader.crew.leaving,
-            leader.crew.settings.start_timeout,
-        )
-    )
+def _await_ready(leader: Leader, candidates: list[Child], others: Sequence[Child] = ()) -> Steps:
+    """Waits until all candidates are ready.
+
+    Raises CommandError when one is not, or takes longer than start_timeout (the crew kills it then); all of them, and
+    those that got ready before, are dismissed.
+    """
+    crew = leader.crew
+    yield until(lambda: all(child.state not in ("new", "starting") for child in candidates) or crew.leaving)
+    failed = [child for child in candidates if child.state != "ready"]
+    if not failed and not crew.leaving:
+        return
+    why, problems = failed[0].reason if failed else "", failed[0].told.get("problems", []) if failed else []
+    _dismiss(leader, [*others, *candidates])
+    if crew.leaving:
+        raise CommandError("the instance is stopping")
+    raise CommandError(f"a new worker did not get ready: {why}", problems)
+
+
+def _dismiss(leader: Leader, candidates: list[Child]) -> None:
+    for child in candidates:
+        leader.crew.dismiss(child)
 
 
 def rework(leader: Leader) -> Steps:
@@ -223,8 +268,7 @@ def rework(leader: Leader) -> Steps:
         try:
             adjust(leader, wishes_of(new))
         except CommandError:
-            for child in new:
-                leader.crew.dismiss(child)
+            _dismiss(leader, new)
             raise
         for child in new:
             leader.crew.confirm(child)
@@ -253,17 +297,8 @@ def _start_beside(leader: Leader, old: list[Child]) -> Steps:
     new: list[Child] = []
     for numbers in ([1], range(2, crew.wanted + 1)):
         batch = [crew.add(number, candidate=True, replaces=olds.get(number)) for number in numbers]
+        yield from _await_ready(leader, batch, new)
         new += batch
-        yield from _await_ready(leader, batch)
-        failed = [child for child in new if child.state != "ready"]
-        if failed:
-            for child in new:
-                if child in crew.children:
-                    crew.dismiss(child)
-            if crew.leaving:
-                raise CommandError("the instance is stopping")
-            problems = failed[0].told.get("problems", [])
-            raise CommandError(f"a new worker {failed[0].reason or 'is not ready in time'}", problems)
     return new
 
 
@@ -276,12 +311,15 @@ def resize(leader: Leader, count: Callable[[int], int]) -> Steps:
         number = count(before)
         if not 1 <= number <= MOST_WORKERS:
             raise CommandError(f"the number of workers must be 1 to {MOST_WORKERS}, not {number}")
+        staying = [child for child in crew.lasting() if child.number <= number]
+        joining = [crew.add(candidate=True) for _ in range(number - len(staying))]
+        yield from _await_ready(leader, joining)
         crew.wanted = number
+        for child in joining:
+            crew.confirm(child)
         leaving = [child for child in crew.lasting() if child.number > number]
         for child in leaving:
             crew.drain(child, "fewer workers are wanted")
-        joining = [crew.add() for _ in range(number - len(crew.lasting()))]
-        yield from _await_ready(leader, joining)
         yield until(lambda: not any(child.alive for child in leaving))
         leader.log.info(f"{number} worker(s) instead of {before}")
         return {"workers": [child.to_dict() for child in crew.children]}
@@ -307,7 +345,7 @@ def upgrade(leader: Leader) -> Steps:
         yield until(lambda: heir.ready or heir.status is not None, leader.crew.settings.start_timeout)
         if not heir.ready:
             heir.kill()
-            raise CommandError("the new leader did not get ready; see its messages in the log")
+            raise CommandError("the new leader did not get ready; see its messages in the log", heir.problems)
         leader.log.info(f"upgrade: process {heir.pid} leads now, this one drains")
         leader.notify.main_pid(heir.pid)
         done = True

@@ -71,6 +71,8 @@ class Child:
         """Why it is in this state, when that is not the usual course."""
         self.exit_code = 0
         """How its last process ended: an exit code, or the negative number of a signal."""
+        self.start_timeout = 0.0
+        """Seconds that it has to get ready, by its own configuration; 0 until it has said so."""
         self.may_listen = False
         """It prepares a stage on our order, and may ask for listening sockets."""
         self.verdict = ""

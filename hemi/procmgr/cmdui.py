@@ -274,6 +274,8 @@ class CmdUI:
             if _read_target(self.target_path) == self.address:
                 _remove(self.target_path)
         for conn in [*self.strangers, *self.operators]:
+            if conn.state == "busy":  # its action will have no outcome
+                conn.conn.send({"error": "the instance has ended meanwhile", "details": []})
             conn.conn.close("the leader has ended")
 
     def _locate(self, wanted: str) -> Target:

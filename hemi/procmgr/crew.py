@@ -38,6 +38,9 @@ MOST_DATAGRAM = 256 << 10
 STOP_GRACE = 1.5
 """Seconds that a worker has to stop at once before it is killed."""
 
+TELL_GRACE = 0.3
+"""Seconds that a worker has to tell where it is before it is killed."""
+
 DRAIN_GRACE = 2.0
 """Seconds beyond drain_timeout for what follows the drain, such as the exit handlers of an application."""
 
@@ -149,6 +152,7 @@ class Crew:
     def confirm(self, child: Child) -> None:
         """Makes a candidate a child like the others."""
         self._candidates.discard(child)
+        self.take_settings(child.told.get("settings") or {})
         for old in [old for old, new in self._successors.items() if new is child]:
             if old not in self.children:
                 del self._successors[old]
@@ -178,6 +182,7 @@ class Crew:
         child.keys.clear()
         child.report, child.vitals, child.told, child.thresholds = {}, {}, {}, {}
         child.verdict = ""
+        child.start_timeout = 0.0
         child.blocked_for = 0.0
         child.beat_at = time.monotonic()
         child.move("fork")
@@ -234,14 +239,20 @@ class Crew:
             child.told = message
             child.beat_at = time.monotonic()
             child.keys = set(message.get("keys", ()))
-            self.take_settings(message.get("settings") or {})
-            child.thresholds = self.settings.thresholds()
+            given = message.get("settings") or {}
+            its_own = self.settings.updated(given)
+            if self.booting or child not in self._candidates:  # a candidate may still be dismissed
+                self.take_settings(given)
+            child.thresholds = its_own.thresholds()
             child.move("ready")
-            if self.log_order and child.conn is not None:
+            if self.log_order and child.conn is not None and its_own.log_level == self.settings.log_level:
                 child.conn.order("log", {"level": self.log_order})
             self.log.info(f"worker {child.number} is ready (process {child.pid})")
         elif name == "checked":
-            self.take_settings(message.get("settings") or {})
+            given = message.get("settings") or {}
+            child.start_timeout = float(given.get("start_timeout", 0.0))
+            if self.booting:
+                self.take_settings(given)
         elif name == "unbootable":
             child.told = message
         elif name == "keys":
@@ -354,6 +365,20 @@ class Crew:
             return
         self._signal(child, signal.SIGABRT)
         self._give_time(child, STOP_GRACE, verdict)
+
+    def _give_up_on(self, child: Child, verdict: str) -> None:
+        """Kills a worker that does not get ready; first it can tell where it is, if something there waits by gevent."""
+        child.verdict = verdict
+        call = child.conn.order("where") if child.conn is not None else None
+        pid = child.pid
+
+        def kill() -> None:
+            if child.alive and child.pid == pid:
+                if call is not None and call.result:
+                    self.log.error(f"worker {child.number} (process {pid}) is here:\n{call.result['stack']}")
+                self.kill(child, verdict, dump=True)
+
+        self.loop.after(TELL_GRACE, kill)
 
     def _kill_if(self, child: Child, pid: int, verdict: str) -> None:
         if child.alive and child.pid == pid:
@@ -469,8 +494,9 @@ class Crew:
             silent = now - child.beat_at
             if child.verdict:
                 continue
-            if child.state == "starting" and now - child.since > settings.start_timeout:
-                self.kill(child, f"it was not ready after {settings.start_timeout:.0f} s", dump=True)
+            limit = child.start_timeout or settings.start_timeout
+            if child.state == "starting" and now - child.since > limit:
+                self._give_up_on(child, f"it was not ready after {limit:g} s")
             elif (
                 child.state in ("ready", "draining")
                 and settings.hang_timeout

@@ -217,7 +217,7 @@ def arguments(order: Order) -> dict[str, Any]:
         args |= {"backend": words[0], "node": words[1], "state": words[2]}
     elif order.action == "explain":
         args |= {"method": words[0], "url": words[1], "fields": _fields(options.get("header", []))}
-        args["from"] = options.get("from", "127.0.0.1")
+        args["from"] = _source(options.get("from", "127.0.0.1"))
     return args
 
 
@@ -237,6 +237,15 @@ def decimal(what: str, text: str, least: float, most: float) -> float:
     if not least <= value <= most:
         raise UsageError(f'{what} must be {least:g} to {most:g}, not "{text}"')
     return value
+
+
+def _source(text: str) -> str:
+    from ipaddress import ip_address
+
+    try:
+        return text if text == "unix:" else str(ip_address(text))
+    except ValueError:
+        raise UsageError(f'--from must be the address of a client, or unix:, not "{text}"') from None
 
 
 def _fields(lines: list[str]) -> list[list[str]]:
@@ -278,8 +287,9 @@ def _advise_here(order: Order, why: str) -> int:
     """Looks at the system from here: where no leader runs, this is the next best place."""
     from hemi.procmgr.advice import look
 
-    print(f"about this process, not the leader's: {why}", file=sys.stderr)
-    return _show(order, {"advice": look()})
+    if not order.json:
+        print(f"about this process, not the leader's: {why}", file=sys.stderr)
+    return _show(order, {"advice": look(), "here": why})
 
 
 def _progress(order: Order) -> Callable[[dict[str, Any]], None] | None:

@@ -18,29 +18,47 @@ from hemi.procmgr.loop import Loop
 __all__ = ["Heir", "Heritage"]
 
 VARIABLE = "GOROX_UPGRADE"
+_READY = b"\0"
+"""What a new leader that serves writes to the pipe; any other text is why it cannot."""
 
 
 class Heir:
-    """`ready` turns true when it serves, `status` is set when it has ended."""
+    """`ready` turns true when it serves, `status` is set when it has ended; `problems` say why it could not."""
 
     def __init__(self, loop: Loop, pid: int, reader: int) -> None:
         self.pid = pid
         self.ready = False
         self.status: int | None = None
+        self._told = b""
         self._loop = loop
         self._reader = reader
+        os.set_blocking(reader, False)
         loop.watch(reader, selectors.EVENT_READ, self._read)
 
     def __repr__(self) -> str:
         return f"<Heir {self.pid} {'ready' if self.ready else 'ended' if self.status is not None else 'starting'}>"
 
     def _read(self) -> None:
-        self.ready = bool(os.read(self._reader, 1))
-        self._loop.unwatch(self._reader)
-        os.close(self._reader)
+        try:
+            piece = os.read(self._reader, 65536)
+        except BlockingIOError:  # somebody else has the other end still, who will say nothing
+            piece = b""
+        self._told += piece
+        self.ready = self._told.startswith(_READY)
+        if self.ready or not piece:
+            self._loop.unwatch(self._reader)
+            os.close(self._reader)
+            self._reader = -1
+
+    @property
+    def problems(self) -> list[str]:
+        """What it has said about why it cannot serve, one a line."""
+        return [] if self.ready else self._told.decode("utf-8", "replace").splitlines()
 
     def ended(self, status: int) -> None:
-        """Notes that it has ended."""
+        """Notes that it has ended; what it said last is read before."""
+        while self._reader >= 0:
+            self._read()
         self.status = status
 
     def kill(self) -> None:
@@ -94,12 +112,26 @@ class Heritage:
     def __bool__(self) -> bool:
         return bool(self.pid)
 
+    @property
+    def open(self) -> bool:
+        """True as long as the old leader waits to hear from us."""
+        return self._pipe >= 0
+
     def accept(self) -> None:
         """Tells the old leader that it may go. Idempotent."""
         pipe, self._pipe = self._pipe, -1
         if pipe >= 0:
-            try:
-                os.write(pipe, b"1")
-            except OSError:
-                pass
+            _write(pipe, _READY)
             os.close(pipe)
+
+    def refuse(self, why: str) -> None:
+        """Tells the old leader why we cannot take over."""
+        if self._pipe >= 0:
+            _write(self._pipe, why.encode("utf-8", "replace")[:60000])
+
+
+def _write(pipe: int, data: bytes) -> None:
+    try:
+        os.write(pipe, data)
+    except OSError:  # the old leader has gone
+        pass

@@ -57,10 +57,11 @@ def read_key(path: str) -> str:
         ) from None
     except OSError as error:
         raise EnvError(f"the key file {path} cannot be read: {error.strerror}") from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise EnvError(f"the key file {path} must be a regular file")
     with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise EnvError(f"the key file {path} must be a regular file")
         if status.st_mode & 0o077:
             raise EnvError(f"the key file {path} can be read by others: chmod 600, and restart gorox")
         text = file.read(_LONGEST).decode("latin-1").strip()

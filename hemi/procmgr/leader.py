@@ -86,7 +86,8 @@ class Leader:
         self.state = "starting"
         self.changing = ""
         """The change that is going on, "" when none is."""
-        self.reload_waits = False
+        self.next_reload: changes.Outcome | None = None
+        """The reload that waits for its turn; who asks for another one gets its outcome."""
         self.handed_over = False
         """An upgrade's new leader has taken over; the sockets' files and the service's name are its own now."""
         self.hurried = False
@@ -139,7 +140,7 @@ class Leader:
         """Starts the first worker; only when it serves, the others. Nothing is tried twice before anything served."""
         crew = self.crew
         first = crew.add(1, candidate=True)
-        yield until(lambda: first.state != "starting" or crew.leaving, crew.settings.start_timeout)
+        yield until(lambda: first.state != "starting" or crew.leaving)  # who takes too long is killed
         if crew.leaving:
             return
         if first.state != "ready":
@@ -150,7 +151,7 @@ class Leader:
         for line in first.told.get("lines", ()):
             print(f"{self.program.name}: {line}", flush=True)
         others = [crew.add(number) for number in range(2, crew.wanted + 1)]
-        yield until(lambda: all(child.state != "starting" for child in others), crew.settings.start_timeout)
+        yield until(lambda: all(child.state != "starting" for child in others))
         if self.heritage:
             self._inherit(first)
         self.state = "serving"
@@ -196,21 +197,19 @@ class Leader:
             self.finish(error.exit_code if isinstance(error, HemiError) else 20)
 
     def _cannot_boot(self, first: Child) -> None:
-        if first.alive:
-            self.crew.kill(first, "it was not ready in time")
         code = first.told.get("code") or first.exit_code
-        problems = first.told.get("problems") or [
-            f"the first worker {first.reason or 'was not ready in time'}"
-        ]
+        problems = first.told.get("problems") or [f"the first worker did not get ready: {first.reason}"]
         self._say_fatal("\n".join(problems), code if 0 < code < 128 else 11)
 
     def _say_fatal(self, text: str, code: int) -> None:
         print(text, file=sys.stderr, flush=True)
+        self.heritage.refuse(text)
         self._fatal = text
         self.finish(code)
 
     def _close(self) -> None:
-        self.notify.status("stopped")
+        if not self.handed_over and not self.heritage.open:  # else the service is another leader's
+            self.notify.status("stopped")
         self.stock.close()
         self.crew.close()
         self.listening.close(unlink=not self.handed_over)
@@ -227,7 +226,7 @@ class Leader:
             signal.SIGTERM: self._on_term,
             signal.SIGINT: lambda: self.obey("stop"),
             signal.SIGQUIT: lambda: self.obey("stop"),
-            signal.SIGHUP: lambda: self.obey("reload"),
+            signal.SIGHUP: self._on_hup,
             signal.SIGUSR1: lambda: self.obey("reopen"),
             signal.SIGUSR2: lambda: self.obey("upgrade"),
             signal.SIGTTIN: lambda: self._resize_by(1),
@@ -237,6 +236,10 @@ class Leader:
 
     def _on_term(self) -> None:
         self.obey("stop" if self.crew.leaving else "quit")
+
+    def _on_hup(self) -> None:
+        if self.next_reload is None:
+            self.obey("reload")
 
     def _resize_by(self, step: int) -> None:
         self.loop.spawn(changes.resize(self, lambda before: before + step), self._note)
@@ -371,11 +374,13 @@ def lead(program: Program, options: Options) -> int:
         os.umask(options.umask)
     upgraded = heir.VARIABLE in os.environ
     starter = detach() if options.daemon and not upgraded else None
+    redirected = False
     try:
         leader = Leader(program, options, identity, directory)
         leader.starter = starter
         if options.daemon:
             leader.reopen_output = redirect(options.stdout, options.stderr)
+            redirected = True
             os.chdir(options.top_dir)
         if options.pid_file:
             leader.pid_file = PidFile(options.pid_file)
@@ -386,6 +391,8 @@ def lead(program: Program, options: Options) -> int:
     except HemiError as error:
         if starter is not None:
             starter.report(error.exit_code, f"{program.name}: {error}")
+            if not redirected:  # the starter tells it at the same terminal
+                return error.exit_code
         raise
     except OSError as error:
         raise EnvError(f"the leader cannot start: {error.strerror or error}") from error

@@ -94,6 +94,8 @@ def _serve(program: Program, options: Options) -> int:
     else:  # nothing of the embedded configuration writes files: leave the directory as clean as it was
         make_dirs(options, tuple(sorted(options.given & {"log-dir", "tmp-dir", "var-dir"})))
     if options.single:
+        if options.umask is not None:
+            os.umask(options.umask)
         from hemi.procmgr.single import serve
 
         return serve(program, options)

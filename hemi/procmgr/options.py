@@ -42,6 +42,8 @@ _RUN = ("serve", "check")
 
 MOST_WORKERS = 512
 
+_OF_LEADERS = ("workers", "no-spare", "user", "group", "daemon", "stdout", "stderr", "pid-file", "cmdui")
+
 OPTIONS: dict[str, Option] = {
     option.name: option
     for option in (
@@ -173,9 +175,13 @@ def _set_process(program: Program, options: Options, values: dict[str, str]) -> 
             "--webui must be off: this version has no web interface; goroxctl does what it would"
         )
     if options.single:
-        for name in ("workers", "user", "group", "daemon", "pid-file", "cmdui"):
+        for name in _OF_LEADERS:
             if name in values:
                 raise UsageError(f"--{name} does not go with --single: there is no leader")
+    if not options.daemon:
+        for name in ("stdout", "stderr"):
+            if name in values:
+                raise UsageError(f"--{name} is for --daemon: in the foreground, redirect as usual")
 
 
 def _worker_count(text: str) -> int:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import gc
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +116,14 @@ def _describe(worker: Worker) -> list[dict[str, Any]]:
         }
         for stage in worker.stages()
     ]
+
+
+@order("where")
+def where(worker: Worker, args: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    """Tells where the main greenlet is, which imports applications and starts the stage."""
+    main = gevent.get_hub().parent
+    frame = main.gr_frame if main is not None else None
+    return {"stack": "".join(traceback.format_stack(frame)).rstrip()}
 
 
 @order("worker")

@@ -81,6 +81,15 @@ def test_a_daemon_that_cannot_boot_says_so(tmp_path: Path) -> None:
     assert code == 21
     assert "test.yaml:7:9" in text
     assert not (tmp_path / "data/var/gorox.pid").exists()
+    done = run(
+        [sys.executable, GOROX, "--daemon", "--stdout", "/dev/null/x", "--top-dir", str(tmp_path)],
+        cwd=tmp_path,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (
+        22,
+        "",
+        "gorox: cannot open /dev/null/x: Not a directory\n",
+    )
 
 
 def test_a_stale_pid_file_is_no_obstacle(lead: Start, tmp_path: Path) -> None:

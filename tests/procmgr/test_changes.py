@@ -9,7 +9,7 @@ import pytest
 
 from hemi.procmgr import changes
 from hemi.procmgr.child import Child
-from hemi.procmgr.loop import CommandError, Until
+from hemi.procmgr.loop import CommandError, Steps, Task, Until, until
 
 
 class Crew:
@@ -22,7 +22,7 @@ class Leader:
     def __init__(self) -> None:
         self.crew = Crew()
         self.changing = ""
-        self.reload_waits = False
+        self.next_reload: changes.Outcome | None = None
 
 
 def test_one_change_at_a_time() -> None:
@@ -57,11 +57,23 @@ def test_a_change_gives_up_in_the_end_and_at_the_end() -> None:
         list(changes._turn(leader, "reload"))
 
 
-def test_only_one_reload_waits() -> None:
+@pytest.mark.parametrize("failure", [None, CommandError("no", ["why"])])
+def test_reloads_that_wait_are_one(monkeypatch: pytest.MonkeyPatch, failure: CommandError | None) -> None:
+    def in_turn(leader: Any) -> Steps:
+        yield until(lambda: True)
+        if failure is not None:
+            raise failure
+        return {"seconds": 1}
+
+    monkeypatch.setattr(changes, "_reload_in_turn", in_turn)
     leader: Any = Leader()
-    leader.reload_waits = True
-    with pytest.raises(CommandError, match="a reload waits already"):
-        list(changes.reload(leader))
+    ends: list[Any] = []
+    tasks = [Task(changes.reload(leader), lambda *end: ends.append(end), None) for _ in range(3)]
+    while len(ends) < 3:
+        for task in reversed(tasks):
+            task.advance(0.0)
+    assert [error for _, error in ends] == [failure] * 3
+    assert [answer for answer, _ in ends] == [None if failure else {"seconds": 1}] * 3
 
 
 def test_process_1_is_not_upgraded(monkeypatch: pytest.MonkeyPatch) -> None:

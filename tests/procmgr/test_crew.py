@@ -14,6 +14,7 @@ from hemi.procmgr.offspring import shed
 from hemi.procmgr.settings import Settings
 from hemi.procmgr.stock import Stock
 plan = []   # what each child does, one after another
+told = {}   # its settings
 def become(seat):
     shed(loop, [seat.lifeline])
     what = plan[0]
@@ -21,7 +22,8 @@ def become(seat):
         sock = socket.create_connection(seat.door)
         sock.sendall(encode({"hello": seat.key}))
         sock.recv(1000)
-        sock.sendall(encode({"event": "ready", "keys": [], "settings": {}}))
+        sock.sendall(encode({"event": "checked", "settings": {"start_timeout": 99.0, **told}}))
+        sock.sendall(encode({"event": "ready", "keys": [], "settings": told}))
         sock.recv(1000)
     os._exit(0 if what == "serve" else what)
 listening = Listening(log.append)
@@ -90,6 +92,33 @@ loop.spawn(steps())
 loop.run()
 """
     ).splitlines() == ["True 6 ended (exit code 6)", "2 1"]
+
+
+def test_the_settings_of_a_candidate_count_when_it_is_confirmed() -> None:
+    assert in_loop(
+        CREW
+        + """
+plan[:] = ["serve"]
+told |= {"log_level": "error", "max_requests": 7}
+crew.log_order = "debug"
+def steps():
+    for confirm in (False, True):
+        new = crew.add(candidate=True)
+        yield until(lambda: new.state == "ready", 5)
+        print(crew.settings.log_level, crew.log_order, list(new.thresholds), new.start_timeout)
+        if confirm:
+            crew.confirm(new)
+        else:
+            crew.dismiss(new)
+            yield until(lambda: not crew.children, 5)
+    print(crew.settings.log_level, crew.log_order, crew.settings.start_timeout)
+    crew.stop(new, "the end")
+    yield until(lambda: not crew.children, 5)
+    finish()
+loop.spawn(steps())
+loop.run()
+"""
+    ).splitlines() == [*["info debug ['max_requests'] 99.0"] * 2, "error  120.0"]
 
 
 def test_only_at_times_are_sockets_lent() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from hemi.errors import UsageError
 from hemi.procmgr.actions import ACTIONS
-from hemi.procmgr.ctl import action_usage, arguments, is_control, locate, parse, usage
+from hemi.procmgr.ctl import action_usage, arguments, control, is_control, locate, parse, usage
 
 
 def test_the_original_s_spellings() -> None:
@@ -43,6 +44,23 @@ def test_arguments() -> None:
         "fields": [["A", "b:c"], ["D", ""]],
         "from": "127.0.0.1",
     }
+
+
+def test_sources_of_requests() -> None:
+    for given, meant in (("::1", "::1"), ("2001:DB8:0::7", "2001:db8::7"), ("unix:", "unix:")):
+        assert arguments(parse(["explain", "GET", "/", "--from", given]))["from"] == meant
+    for wrong in ("example.org", "10.0.0.1:80", "10.0.0.0/8"):
+        with pytest.raises(UsageError, match="must be the address of a client"):
+            arguments(parse(["explain", "GET", "/", "--from", wrong]))
+
+
+def test_advice_without_a_leader(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert control(["advise", "--json", "--top-dir", str(tmp_path)], None) == 0
+    told = capsys.readouterr()
+    assert told.err == ""
+    assert "there is no key file" in json.loads(told.out)["answer"]["here"]
+    assert control(["advise", "--top-dir", str(tmp_path)], None) == 0
+    assert "about this process, not the leader's" in capsys.readouterr().err
 
 
 def test_what_gorox_passes_on() -> None:

@@ -28,14 +28,27 @@ def test_a_heritage(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (heritage.pid, heritage.sockets) == (7, [{"fd": 9}])
     assert not os.get_inheritable(writer)
     assert VARIABLE not in os.environ  # workers and what they start do not take themselves for heirs
+    heritage.refuse("first this")
+    assert heritage.open
     heritage.accept()
     heritage.accept()
-    assert os.read(reader, 10) == b"1"
+    heritage.refuse("too late")
+    assert not heritage.open
+    assert os.read(reader, 100) == b"first this\0"
     os.close(reader)
 
 
-@pytest.mark.parametrize(("code", "ready", "status"), [("h.accept()", True, 0), ("sys.exit(5)", False, 5)])
-def test_the_new_leader_is_started_like_the_old_one(code: str, ready: bool, status: int) -> None:
+@pytest.mark.parametrize(
+    ("code", "ready", "status", "problems"),
+    [
+        ("h.accept()", True, 0, []),
+        ("sys.exit(5)", False, 5, []),
+        ("h.refuse(str(8)); os._exit(5)", False, 5, ["8"]),
+    ],
+)
+def test_the_new_leader_is_started_like_the_old_one(
+    code: str, ready: bool, status: int, problems: list[str]
+) -> None:
     assert in_loop(f"""
 from hemi.procmgr import heir
 sys.orig_argv = [sys.executable, "-c", "import os, sys; from hemi.procmgr.heir import Heritage; h = Heritage(); "
@@ -52,9 +65,9 @@ def steps():
         return bool(pid)
     yield until(reaped, 10)
     yield until(lambda: new.ready, 0.3)
-    print(new.ready, os.waitstatus_to_exitcode(new.status))
+    print(new.ready, os.waitstatus_to_exitcode(new.status), new.problems)
     new.kill()
     finish()
 loop.spawn(steps())
 loop.run()
-""").splitlines() == ["True False", f"{ready} {status}"]
+""").splitlines() == ["True False", f"{ready} {status} {problems}"]

@@ -50,6 +50,8 @@ def test_links_folders_and_pipes_are_not_followed(tmp_path: Path) -> None:
     make_key(str(link))
     assert not link.is_symlink()
     assert target.read_text() == before
+    with pytest.raises(EnvError, match="regular file"):
+        read_key(str(tmp_path))
     os.mkfifo(tmp_path / "fifo", 0o600)
     with pytest.raises(EnvError, match="regular file"):
         read_key(str(tmp_path / "fifo"))

@@ -59,6 +59,9 @@ def test_a_value_may_begin_with_a_dash() -> None:
         ["help", "a", "b"],
         ["-"],
         ["--"],
+        ["--single", "--no-spare"],
+        ["--single", "--stderr", "x"],
+        ["--stdout", "x"],
     ],
 )
 def test_usage_errors(argv: list[str]) -> None:

@@ -32,6 +32,9 @@ class Worker:
     def tell_keys(self) -> None:
         self.told += 1
 
+    def wishes(self) -> dict[str, Any]:
+        return {"127.0.0.1:0 of main": [4096]}
+
     def note_end_of(self, stage: Any) -> None:
         self.noted.append(stage)
 
@@ -54,7 +57,9 @@ def obey(worker: Worker, name: str) -> Any:
 def test_a_reload_in_two_steps(served: Served) -> None:
     worker = Worker(served)
     served.text = CONFIG.replace("first", "second")
-    assert obey(worker, "prepare")["settings"]["drain_timeout"] == 30
+    answer = obey(worker, "prepare")
+    assert answer["settings"]["drain_timeout"] == 30
+    assert answer["wishes"] == worker.wishes()
     assert served.get().text == "first"
     assert obey(worker, "commit") == {"stage": served.stage.id}
     assert served.get().text == "second"
@@ -71,6 +76,11 @@ def test_a_reload_taken_back(served: Served) -> None:
     assert served.get().text == "first"
     with pytest.raises(Exception, match="no stage is prepared"):
         obey(worker, "commit")
+
+
+def test_where_it_is(served: Served) -> None:
+    stack = obey(Worker(served), "where")["stack"]
+    assert "File " in stack
 
 
 def test_leaving_is_told_to_all_stages(served: Served) -> None:
