@@ -137,22 +137,74 @@ def test_an_answer_without_a_status() -> None:
         assert site.get().status == 502
 
 
-def test_lengths_that_lie() -> None:
-    for length, data in (("10", b"abc"), ("2", b"abc")):
-        steps = (
-            frame(HEADERS, END_HEADERS, 1, head(("content-length", length))),
-            frame(DATA, END_STREAM, 1, data),
+@pytest.mark.parametrize(("length", "data"), [("10", b"abc"), ("2", b"abc"), ("0", b"abc"), ("10", b"")])
+def test_lengths_that_lie(length: str, data: bytes) -> None:
+    steps = (
+        frame(HEADERS, END_HEADERS, 1, head(("content-length", length))),
+        frame(DATA, END_STREAM, 1, data),
+    )
+    with attacked(*steps) as (site, raw, node):
+        with site.connect() as client:
+            client.request("GET", "/")
+            try:
+                answer = client.answer()
+            except (Malformed, ConnectionResetError):
+                pass  # the head had gone out
+            else:  # of the length 0, all of the answer may have gone out
+                assert answer.status == 502 or (length == "0" and answer.content == b"")
+        assert node.open == 1 and raw.goodbye() is None, (
+            "it is the stream that is malformed (RFC 9113 §8.1.1)"
         )
-        with attacked(*steps) as (site, _, _):
+
+
+def test_a_length_that_lies_harms_no_other_stream() -> None:
+    steps = (
+        frame(HEADERS, END_HEADERS, 1, head(("content-length", "10"))) + frame(DATA, 0, 1, b"x" * 11),
+        lambda sock: gate.wait(),
+        frame(HEADERS, END_HEADERS, 3, head(("content-length", "3"))) + frame(DATA, END_STREAM, 3, b"abc"),
+    )
+    gate = Event()
+    with attacked(*steps) as (site, raw, node), site.connect() as first, site.connect() as second:
+        first.request("GET", "/lie")
+        try:
+            assert first.answer().status == 502
+        except (Malformed, ConnectionResetError):
+            pass
+        second.request("GET", "/truth")
+        until(lambda: node_of(site).conns == 1 and len(site.stage.members["backends"]["up"].exchanges) == 1)
+        gate.set()
+        answer = second.answer()
+        assert (answer.status, answer.content) == (200, b"abc")
+        assert node.open == 1
+        until(raw.resets)
+        assert raw.resets() == [ErrorCodes.PROTOCOL_ERROR]
+        assert "more content than it says" in errors(site)
+
+
+def test_content_where_none_may_be() -> None:
+    for method, status in (("HEAD", "200"), ("GET", "204"), ("GET", "304")):
+        steps = (
+            frame(HEADERS, END_HEADERS, 1, head(("content-length", "3"), status=status)),
+            frame(DATA, END_STREAM, 1, b"abc"),
+        )
+        with attacked(*steps) as (site, raw, node):
             with site.connect() as client:
-                client.request("GET", "/")
-                try:
-                    answer = client.answer()
-                except (Malformed, ConnectionResetError):
-                    pass  # the head had gone out
-                else:
-                    assert answer.status == 502
-            until(lambda site=site: node_of(site).conns == 0)  # the package ends the connection for it
+                client.request(method, "/")
+                assert client.answer(method).status in (int(status), 502)
+            assert node.open == 1 and raw.goodbye() is None
+
+
+def test_a_length_of_what_has_no_content() -> None:
+    for method, status in (("HEAD", "200"), ("GET", "304")):
+        steps = (
+            frame(HEADERS, END_HEADERS, 1, head(("content-length", "3"), status=status)),
+            frame(DATA, END_STREAM, 1, b""),
+        )
+        with attacked(*steps) as (site, raw, node), site.connect() as client:
+            client.request(method, "/")
+            answer = client.answer(method)
+            assert answer.status == int(status)
+            assert node.open == 1 and raw.goodbye() is None
 
 
 def test_lengths_that_are_none() -> None:

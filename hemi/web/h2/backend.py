@@ -248,6 +248,9 @@ class Backend2Conn:
         except (TooManyStreamsError, NoAvailableStreamIDError) as error:
             self.draining = self.draining or isinstance(error, NoAvailableStreamIDError)
             raise NotProcessed("the node takes no more requests at a time") from error
+        # The package would end the connection for a length that is wrong; it is the stream that is malformed (§8.1.1).
+        made: Any = h2.streams[number]
+        made._initialize_content_length = _no_length
         stream.number = number
         self.streams[number] = stream
         self._flush()
@@ -534,12 +537,18 @@ class Backend2Conn:
             self._received = 0
         stream = self.streams.get(event.stream_id)
         if stream is not None:
-            stream.take_data(event.data, size)
+            try:
+                stream.take_data(event.data, size)
+            except BadAnswer as error:
+                self._refuse(stream, error)
 
     def _take_end(self, event: Any) -> None:
         stream = self.streams.get(event.stream_id)
         if stream is not None:
-            stream.take_end()
+            try:
+                stream.take_end()
+            except BadAnswer as error:
+                self._refuse(stream, error)
 
     def _take_reset(self, event: Any) -> None:
         stream = self.streams.get(event.stream_id)
@@ -569,6 +578,10 @@ class Backend2Conn:
 
     def _take_pong(self, event: Any) -> None:
         self._pinged = math.inf
+
+
+def _no_length(fields: Any) -> None:
+    """In place of what the package makes of Content-Length; `Backend2Stream` looks at it."""
 
 
 _HANDLERS: dict[type, Callable[[Backend2Conn, Any], None]] = {

@@ -53,6 +53,7 @@ class Backend2Stream:
         "_ended",
         "_error",
         "_heads",
+        "_missing",
         "_pieces",
         "_queued",
         "_reader",
@@ -101,6 +102,7 @@ class Backend2Stream:
         self.late = False
         self._request: RequestFields | None = None
         self._heads: deque[Head] = deque()
+        self._missing = -1  # bytes of the content that are to come, -1 when it has no length
         self._pieces: list[bytes] = []
         self._queued = 0
         self._taken = 0  # bytes that were read, and that the node was not told of
@@ -246,6 +248,8 @@ class Backend2Stream:
             if self._error is not None:
                 raise self._error
             self._wait()
+        if self._error.__class__ is BadAnswer:
+            raise self._error  # what came of it is not to be used
         head = self._heads.popleft()
         if head.status < 200:
             return head
@@ -260,8 +264,6 @@ class Backend2Stream:
             self.complete = True
             self.excess = bool(self._queued)
         elif self._ended and not self._queued and not self._trailers:
-            if head.size > 0:
-                raise BadAnswer(f"{head.size} bytes of its content are missing")
             self.complete = True
         return head
 
@@ -383,11 +385,19 @@ class Backend2Stream:
             self.interim += 1
             if self.interim > MAX_INFORMATIONAL:
                 raise BadAnswer("it sends interim responses without end")
+        elif self.method == "HEAD" or head.status in NO_CONTENT:
+            self._missing = 0
+        elif head.size >= 0 and not (head.status < 300 and self._request and self._request.protocol):
+            self._missing = head.size
         self._heads.append(head)
         self._wake_reader()
 
     def take_data(self, data: bytes, size: int) -> None:
-        """A piece of the content has come, in `size` bytes of frames."""
+        """A piece of the content has come, in `size` bytes of frames. Raises BadAnswer when it is too much (§8.1.1)."""
+        if self._missing >= 0:
+            if len(data) > self._missing:
+                raise BadAnswer("it sends more content than it says")
+            self._missing -= len(data)
         if data and not self._closed:
             self._pieces.append(data)
             self._queued += len(data)
@@ -402,7 +412,9 @@ class Backend2Stream:
         self._trailers = block
 
     def take_end(self) -> None:
-        """The response is at its end."""
+        """The response is at its end. Raises BadAnswer when it is not."""
+        if self._missing > 0:
+            raise BadAnswer(f"{self._missing} bytes of its content are missing")
         self._ended = True
         self._wake_reader()
 

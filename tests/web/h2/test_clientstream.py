@@ -132,10 +132,23 @@ def test_trailers_without_content() -> None:
 
 def test_a_promise_that_is_not_kept() -> None:
     stream = begun(FakeConn())
-    stream.take_head([*OK, (b"content-length", b"3")], True)
-    stream.take_end()
-    with pytest.raises(BadAnswer, match="3 bytes of its content are missing"):
+    stream.take_head([*OK, (b"content-length", b"3")], False)
+    stream.take_data(b"ab", 2)
+    with pytest.raises(BadAnswer, match="1 bytes of its content are missing") as caught:
+        stream.take_end()
+    stream.fail(caught.value)
+    with pytest.raises(BadAnswer, match="missing"):
         stream.read_head()
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "length"), [("GET", b"200", b"2"), ("HEAD", b"200", b"9"), ("GET", b"304", b"9")]
+)
+def test_more_than_was_promised(method: str, status: bytes, length: bytes) -> None:
+    stream = begun(FakeConn(), method)
+    stream.take_head([(b":status", status), (b"content-length", length)], False)
+    with pytest.raises(BadAnswer, match="more content than it says"):
+        stream.take_data(b"abc", 3)
 
 
 def test_interim_answers_have_a_limit() -> None:
