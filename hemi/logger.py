@@ -135,6 +135,7 @@ class Logger(Component, kind="loggers", sign="logger"):
                 Rotation(self.rotate_size, self.rotate_every, self.keep, self.compress)
             )
         self._stamps = Stamps(self._make_head("info"))
+        self._recorders: dict[int, tuple[Scope, Callable[[Any], None]]] = {}
         self._heads = {level: Stamps(self._make_head(level)) for level in SEVERITIES}
 
     def stop(self, deadline: float) -> None:
@@ -158,9 +159,16 @@ class Logger(Component, kind="loggers", sign="logger"):
     def recorder(self, scope: Scope) -> Callable[[Any], None]:
         """A function that queues a line about its subject in one Python call; never waits, never raises.
 
+        All who ask for the same scope get the same one: lines of one recorder are made together.
+
         To be called after `prepare`. Raises FormatError, see `format_problem`.
         """
-        return compile_recorder(self.format, scope, self.sink, self._stamps, complain_about)
+        sink = self.sink
+        known = self._recorders.get(id(scope))
+        if known is None:
+            record = compile_recorder(self.format, scope, sink, self._stamps, complain_about)
+            known = self._recorders[id(scope)] = scope, record
+        return known[1]
 
     def write(self, line: str, level: str = "info") -> None:
         """Queue a line, without its newline. Never waits, never raises. `level` is for syslog."""

@@ -6,6 +6,8 @@ import json
 import re
 import sys
 import time
+from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -68,14 +70,35 @@ def raises(error: Exception) -> None:
 
 def line_of(text: str, subject: Any = None, scope: Scope = SCOPE, stamps: Stamps | None = None) -> str:
     """The line that a format makes, decoded, without its newline."""
-    sink = Sink(NoWriter())
-    sink.closed, sink.limit = False, 1 << 30
-    compile_recorder(text, scope, sink, stamps or Stamps(), raises)(subject or Subject())
+    (line,) = lines_of(text, [subject or Subject()], scope, stamps)
+    return line
+
+
+def lines_of(
+    text: str,
+    subjects: list[Any],
+    scope: Scope = SCOPE,
+    stamps: Stamps | None = None,
+    failed: Callable[[Exception], None] = raises,
+) -> list[str]:
+    """The lines that a format makes of subjects together."""
+    sink = opened()
+    record = compile_recorder(text, scope, sink, stamps or Stamps(), failed)
+    for subject in subjects:
+        record(subject)
     sink.settle()
-    (line,) = sink.lines
-    assert sink.pending == len(line)
-    assert line.endswith(b"\n")
-    return line[:-1].decode("utf-8")
+    lines, pending = sink.lines[:], sink.pending
+    sink.close(monotonic())
+    assert pending == sum(map(len, lines))
+    assert all(line.endswith(b"\n") for line in lines)
+    return [line[:-1].decode("utf-8") for line in lines]
+
+
+def opened() -> Sink:
+    """A sink that writes nowhere, and not soon."""
+    sink = Sink(NoWriter(), interval=60)
+    sink.open()
+    return sink
 
 
 STAMP = r"\d\d/[A-Z][a-z][a-z]/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}"
@@ -176,31 +199,51 @@ def test_bad_templates(text: str, message: str) -> None:
 
 def test_a_variable_that_raises() -> None:
     failures: list[Exception] = []
-    sink = Sink(NoWriter())
-    compile_recorder("$bad", SCOPE, sink, Stamps(), failures.append)(Subject())
-    assert not sink.lines
-    assert isinstance(failures[0], AttributeError)
+    assert lines_of("$bad", [Subject()], failed=failures.append) == []
+    (failure,) = failures
+    assert isinstance(failure, AttributeError)
+
+
+def test_who_raises_loses_only_its_own_line() -> None:
+    failures: list[Exception] = []
+    subjects = [Subject(status=number) for number in range(10)]
+    subjects[3].uri = '"'
+    del subjects[4].uri, subjects[7].method
+    lines = lines_of('$status "$request"', subjects, failed=failures.append)
+    assert [line.partition(" ")[0] for line in lines] == ["0", "1", "2", "3", "5", "6", "8", "9"]
+    assert lines[3] == r'3 "GET \x22 HTTP/1.1"'
+    assert [type(failure) for failure in failures] == [AttributeError, AttributeError]
 
 
 def test_one_python_call_a_line() -> None:
-    sink = Sink(NoWriter())
-    sink.closed, sink.limit = False, 1 << 30
+    sink = opened()
     record = compile_recorder("combined", SCOPE, sink, Stamps(), raises)
     subject = Subject()
-    record(subject)
-    record(subject)  # the first one of a second makes the time
-    for _ in range(3):
-        calls: list[str] = []
-        sys.setprofile(
-            lambda frame, event, arg, calls=calls: (
-                calls.append(frame.f_code.co_name) if event == "call" else None
-            )
-        )
+    record(subject)  # the first one of many turns to its render
+    calls: list[str] = []
+    sys.setprofile(lambda frame, event, arg: calls.append(frame.f_code.co_name) if event == "call" else None)
+    for _ in range(10):
         record(subject)
-        sys.setprofile(None)
-        if "tick" not in calls:
-            break
-    assert calls == ["record"]
+    sys.setprofile(None)
+    assert calls == ["record"] * 10
+    sink.close(monotonic())
+
+
+def test_two_python_calls_for_many_lines() -> None:
+    sink = opened()
+    record = compile_recorder("combined", SCOPE, sink, Stamps(), raises)
+    for _ in range(40):
+        record(Subject())
+    calls: list[str] = []
+    sys.setprofile(lambda frame, event, arg: calls.append(frame.f_code.co_name) if event == "call" else None)
+    sink.settle()
+    sys.setprofile(None)
+    assert [name for name in calls if name not in ("tick", "<genexpr>", "<listcomp>", "press")] == [
+        "settle",
+        "render",
+    ]
+    assert len(sink.lines) == 40
+    sink.close(monotonic())
 
 
 def test_a_head_precedes_every_line() -> None:
@@ -268,6 +311,33 @@ def test_nobody_forges_a_combined_line(user: str, uri: str, referer: str, agent:
     assert unescape(match[4]) == as_bytes(agent or "-")
 
 
+@given(st.lists(st.tuples(NASTY, NASTY), max_size=8))
+def test_nobody_forges_a_line_among_others(values: list[tuple[str, str]]) -> None:
+    """What one brings too much, no other may bring too little."""
+    subjects = [Subject(status=number, user=user, uri=uri) for number, (user, uri) in enumerate(values)]
+    users = [escape(user).replace(" ", "\\x20") or "-" for user, _ in values]
+    assert lines_of('$status $user "$uri"', subjects) == [
+        f'{number} {users[number]} "{escape(uri) or "-"}"' for number, (_, uri) in enumerate(values)
+    ]
+
+
+def test_a_line_that_is_lost_covers_no_other_that_is_forged() -> None:
+    """The check of many lines counts: one that is left out must not make room for a newline and two quotes."""
+    forging = Subject(uri='x"\n200 "/forged')
+    broken = Subject()
+    del broken.uri
+    for subjects in ([broken, forging], [forging, broken], [broken, forging, Subject()]):
+        lines = lines_of('$status "$uri"', subjects, failed=lambda error: None)
+        assert lines == [r'200 "x\x22\x0A200 \x22/forged"', '200 "/a?b=c"'][: len(subjects) - 1]
+
+
+def test_a_format_of_several_lines_is_one_line_of_the_queue() -> None:
+    assert lines_of("$status\n\r\n$uri", [Subject(), Subject(uri="\n")]) == [
+        "200\n\r\n/a?b=c",
+        "200\n\r\n\\x0A",
+    ]
+
+
 @given(NASTY, NASTY)
 def test_nobody_forges_a_json_line(uri: str, agent: str) -> None:
     line = line_of("json", Subject(uri=uri, fields={"user-agent": agent}))
@@ -325,12 +395,12 @@ def test_stamps(monkeypatch: Any) -> None:
 def test_time_goes_on_and_back(monkeypatch: Any) -> None:
     stamps = Stamps()
     seen = []
-    sink = Sink(NoWriter())
-    sink.closed, sink.limit = False, 1 << 30
+    sink = opened()
     for now in (1_795_384_800.0, 1_795_384_800.9, 1_795_384_801.0, 1_795_381_200.0):
         monkeypatch.setattr(time, "time", lambda now=now: now)
         compile_recorder("$time_iso8601", SCOPE, sink, stamps, raises)(Subject())
         sink.settle()
         seen.append(sink.lines[-1])
+    sink.close(monotonic())
     assert seen[0] == seen[1]
     assert len(set(seen)) == 3

@@ -21,15 +21,10 @@ from hemi import logger as module
 from hemi.conditions import Scope
 from hemi.errors import BugError
 from hemi.logger import ErrorLog, Logger, iso_time, short_date, syslog_address
+from tests.waiting import until
 
 SCOPE = Scope("log", {"uri": "s.uri", "status": "str(s.status)"})
 SUBJECT = SimpleNamespace(uri="/x", status=200)
-
-
-def until(condition: Callable[[], Any], timeout: float = 30.0) -> None:
-    with gevent.Timeout(timeout):
-        while not condition():
-            gevent.sleep(0.002)
 
 
 @pytest.fixture
@@ -72,6 +67,17 @@ def test_lines_reach_the_file(make: Any, tmp_path: Path) -> None:
     logger.write("by hand\r\nforged\u2028")
     until(lambda: (tmp_path / "a.log").read_text() == "200 /x\nby hand\\x0D\\x0Aforged\\xE2\\x80\\xA8\n")
     assert logger.dropped == 0
+
+
+def test_one_recorder_for_all_who_ask_for_a_scope(make: Any, tmp_path: Path) -> None:
+    one, two = make(), make()
+    other = Scope("other", SCOPE.variables)
+    assert one.recorder(SCOPE) is one.recorder(SCOPE)
+    assert len({one.recorder(SCOPE), two.recorder(SCOPE), one.recorder(other)}) == 3
+    for number in range(9):
+        (one, two)[number % 2].recorder(SCOPE)(SimpleNamespace(uri="/", status=number))
+    one.flush()
+    assert (tmp_path / "a.log").read_text() == "".join(f"{number} /\n" for number in range(9))
 
 
 def test_stop_writes_the_last_lines(make: Any, tmp_path: Path) -> None:

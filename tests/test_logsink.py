@@ -113,36 +113,84 @@ def test_lines_are_gathered(make: Any, blocks: bool) -> None:
     until(lambda: writer.lines[-1] == b"again\n")
 
 
-def queue(sink: Sink, *subjects: Any) -> list[Any]:
-    """Queues subjects as a compiled recorder does; returns the list of those whose lines were made."""
+def recorder(sink: Sink, form: bytes = b"%d\n") -> tuple[Callable[[Any], None], list[Any]]:
+    """What queues a subject as a compiled recorder does, and the list of those whose lines were made."""
     rendered: list[Any] = []
 
-    def render(subject: Any) -> bytes:
-        rendered.append(subject)
-        return b"%d\n" % subject if subject else b""
+    def render(subjects: list[Any]) -> list[bytes]:
+        rendered.extend(subjects)
+        return [form % subject for subject in subjects if subject]
 
+    def record(subject: Any) -> None:
+        if sink.render is not render or len(sink.subjects) >= logsink.MOST_SUBJECTS:
+            sink.turn_to(render)
+        sink.subjects.append(subject)
+
+    return record, rendered
+
+
+def queue(sink: Sink, *subjects: Any) -> list[Any]:
+    """Queues subjects; returns the list of those whose lines were made."""
+    record, rendered = recorder(sink)
     for subject in subjects:
-        sink.subjects.append((render, subject))
-        if len(sink.subjects) in (1, logsink.MOST_SUBJECTS):
-            sink.arrange()
+        record(subject)
     return rendered
 
 
-def test_lines_are_made_at_the_end_of_a_turn(make: Any) -> None:
+def test_lines_are_made_together_and_soon(make: Any) -> None:
     sink, writer = make()
-    rendered = queue(sink, 1, 0, 2)
-    assert (rendered, sink.lines) == ([], [])
-    gevent.sleep(0)
-    assert rendered == [1, 0, 2]
-    assert (sink.lines, sink.pending) == ([b"1\n", b"2\n"], 4)
-    until(lambda: writer.lines == [b"1\n", b"2\n"])
+    for count in (1, 2, 3):
+        gevent.get_hub().loop.update_now()
+        begun = monotonic()
+        rendered = queue(sink, 1, 0, 2)
+        assert rendered == []
+        gevent.sleep(0)
+        if monotonic() - begun < logsink.HOLD / 2:  # else the machine is busy
+            assert (rendered, len(sink.subjects)) == ([], 3), "they wait for others"
+        until(lambda: not sink.subjects)
+        assert rendered == [1, 0, 2]
+        until(lambda count=count: len(writer.lines) == 2 * count)
+    assert writer.lines == [b"1\n", b"2\n"] * 3
 
 
-def test_many_subjects_do_not_wait_for_the_end(make: Any) -> None:
+def test_subjects_that_come_all_the_time_do_not_put_it_off(make: Any) -> None:
     sink, _ = make()
-    rendered = queue(sink, *range(1, logsink.MOST_SUBJECTS + 11))
-    assert len(rendered) == logsink.MOST_SUBJECTS
+    record, rendered = recorder(sink)
+
+    def goes_on() -> bool:
+        if len(sink.subjects) < logsink.MOST_SUBJECTS - 1:
+            record(1)
+        return bool(rendered)
+
+    until(goes_on)
+
+
+def test_many_subjects_do_not_wait(make: Any) -> None:
+    sink, _ = make()
+    rendered = queue(sink, *range(1, 2 * logsink.MOST_SUBJECTS + 11))
+    assert len(rendered) == 2 * logsink.MOST_SUBJECTS
     assert len(sink.subjects) == 10
+    assert sink.lines == [b"%d\n" % number for number in rendered]
+
+
+def test_recorders_of_one_target_keep_the_order(make: Any) -> None:
+    """Other formats, other webapps, and the two stages of a reload."""
+    sink, writer = make()
+    records = [recorder(sink, form)[0] for form in (b"a%d\n", b"b%d\n", b"c%d\n")]
+    turns = [0, 0, 1, 2, 2, 1, 0] * 40
+    for number, turn in enumerate(turns, 1):
+        records[turn](number)
+    sink.flush()
+    assert writer.lines == [b"%c%d\n" % (b"abc"[turn], number) for number, turn in enumerate(turns, 1)]
+
+
+def test_lines_by_hand_come_before_those_of_subjects(make: Any) -> None:
+    sink, writer = make()
+    queue(sink, 1)
+    sink.put(b"by hand\n")
+    queue(sink, 2)
+    sink.flush()
+    assert writer.lines == [b"by hand\n", b"1\n", b"2\n"]
 
 
 def test_a_flush_makes_what_is_not_made_yet(make: Any) -> None:
@@ -158,8 +206,8 @@ def test_subjects_beyond_the_bound_are_dropped_and_counted(make: Any) -> None:
     sink.settle()
     assert (sink.lines, sink.dropped) == ([b"1\n", b"2\n", b"3\n"], 2)
     sink.close(monotonic() + 1)
-    queue(sink, 6)
-    assert (sink.dropped, writer.lines) == (3, [b"1\n", b"2\n", b"3\n"])
+    assert queue(sink, 6, 7) == []
+    assert (sink.dropped, writer.lines) == (4, [b"1\n", b"2\n", b"3\n"])
 
 
 def test_an_idle_sink_has_no_greenlet(make: Any) -> None:
@@ -285,6 +333,19 @@ def test_close_does_not_wait_beyond_its_deadline(make: Any, complaints: list[str
     assert monotonic() - begun < 2
     assert sink.dropped == 1
     assert "1 lines dropped" in complaints[-1]
+    wait.set()
+
+
+def test_subjects_of_a_stuck_target_are_dropped_and_counted(make: Any) -> None:
+    sink, writer = make(blocks=True, interval=0)
+    wait = RealEvent()
+    writer.before = lambda: wait.wait(5)
+    sink.put(b"1\n")
+    until(lambda: sink._task is not None)
+    gevent.sleep(0)
+    queue(sink, 2, 3)
+    sink.close(monotonic())
+    assert (sink.dropped, sink.subjects) == (3, [])
     wait.set()
 
 

@@ -23,13 +23,17 @@ PIECE = 16384
 
 
 class NetConn:
-    """What connections and sessions of datagrams have in common. `status` and `reason` say what became of one."""
+    """What connections and sessions of datagrams have in common.
 
-    __slots__ = ("_at_end", "case_number", "reason", "src_host", "src_port", "started", "status")
+    `status` and `reason` say what became of one, `started` and `ended` when (monotonic seconds; 0 while it lasts).
+    """
+
+    __slots__ = ("_at_end", "case_number", "ended", "reason", "src_host", "src_port", "started", "status")
 
     is_datagram: ClassVar[bool]
 
     case_number: int
+    ended: float
     reason: str
     src_host: str
     src_port: int
@@ -52,8 +56,8 @@ class NetConn:
         self._at_end.append(call)
 
     def elapsed(self) -> str:
-        """Seconds since it began, for logs."""
-        return f"{monotonic() - self.started:.3f}"
+        """Seconds from its beginning to its end, or till now; for logs."""
+        return f"{(self.ended or monotonic()) - self.started:.3f}"
 
     def local(self, form: str) -> str:
         """The local time, as strftime(3) writes it."""
@@ -99,6 +103,7 @@ class TCPXConn(NetConn):
         self.server_name = ""
         self.next_proto = ""
         self.started = monotonic()
+        self.ended = 0.0
         self.case_number = 0
         self.status = 200
         self.reason = ""

@@ -142,6 +142,7 @@ class Gate:
         self.owner.stage.log.info("gate", f"{conn.src_host} at {self.listener.bound}: {what}")
 
     def _end(self, conn: TCPXConn) -> None:
+        conn.ended = monotonic()
         try:
             if self.owner.record is not None:
                 self.owner.record(conn)

@@ -52,7 +52,6 @@ class UDPXConn(NetConn):
         "datagrams_received",
         "datagrams_sent",
         "deadline",
-        "ended",
         "feed",
         "first_bytes",
         "gate",
@@ -85,7 +84,7 @@ class UDPXConn(NetConn):
         self.deadline = math.inf
         self.feed: Feed = self._hold
         self.is_taken = False
-        self.ended = False
+        self.ended = 0.0
         self.asking = True
         """The client said something since the last answer."""
         self.case_number = 0
@@ -182,7 +181,7 @@ class UDPXConn(NetConn):
         """Ends the session, and tells who wants to know. Idempotent."""
         if self.ended:
             return
-        self.ended = True
+        self.ended = monotonic()
         self.reason = self.reason or reason
         self.gate.forget(self)
         calls, self._at_end = self._at_end, None

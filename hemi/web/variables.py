@@ -31,7 +31,7 @@ _REQUEST = {
 }
 
 _PREFIXES = {
-    "header_": "{r}.index.get(b{{name!r}}, b'').decode('utf-8', 'surrogateescape')",
+    "header_": "({r}.index[b{{name!r}}].decode('utf-8', 'surrogateescape') if b{{name!r}} in {r}.index else '')",
     "cookie_": "{r}.cookie_text({{name!r}})",
     "query_": "{r}.query_text({{name!r}})",
 }
@@ -44,8 +44,8 @@ _NGINX = {
     "host": "{r}.hostname",
     "request_method": "{r}.method",
     "request_uri": "{r}.uri()",
-    "http_referer": "{r}.index.get(b'referer', b'').decode('utf-8', 'surrogateescape')",
-    "http_user_agent": "{r}.index.get(b'user-agent', b'').decode('utf-8', 'surrogateescape')",
+    "http_referer": _PREFIXES["header_"].replace("{{name!r}}", "'referer'"),
+    "http_user_agent": _PREFIXES["header_"].replace("{{name!r}}", "'user-agent'"),
     "server_protocol": "'HTTP/' + {r}.version_text()",
 }
 
@@ -67,7 +67,9 @@ LOG_SCOPE = Scope(
     variables={
         **_bind(_REQUEST, "s.request"),
         **_bind(_NGINX, "s.request"),
-        "request": "s.request.line()",
+        # `Request.line`, written out for the version that is nearly all of them
+        "request": "(s.request.method + ' ' + s.request.target.decode('latin-1') + ' HTTP/1.1'"
+        " if s.request.version == 11 and s.request.method else s.request.line())",
         "status": "str(s.status)",
         "bytes_sent": "str(s.bytes_sent)",
         "body_bytes_sent": "str(s.bytes_sent)",

@@ -60,6 +60,19 @@ def test_errors(net: Start, error: Exception | None, logged: str) -> None:
     assert not one.owner("echo").gates[0].members and not one.owner("echo").conns
 
 
+def test_the_log_tells_the_time_till_the_end(net: Start) -> None:
+    """Lines are made a little later."""
+    one = net(echo())
+    found: list[Any] = []
+    one.owner("echo").record = found.append
+    with one.connect("echo"):
+        pass
+    until(lambda: found)
+    (conn,) = found
+    conn.started = conn.ended - 1.5
+    assert conn.elapsed() == "1.500"
+
+
 def test_it_listens_no_more(net: Start) -> None:
     one = net(echo())
     address = one.address("echo")

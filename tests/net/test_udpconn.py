@@ -71,6 +71,8 @@ def test_the_end() -> None:
     conn.at_end(lambda: ends.append("end"))
     conn.cut(2.0)
     conn.end("again")
+    conn.started = conn.ended - 1.5
+    assert conn.elapsed() == "1.500", "lines of logs are made later"
     assert ends == ["end"] and conn.reason == "idle" and conn.gate.forgotten == [conn]  # type: ignore[attr-defined]
     assert repr(conn) == "<UDPXConn UDP 127.0.0.1:53 from 192.0.2.1:1234 status=200>"
 

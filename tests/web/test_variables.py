@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from hemi.conditions import compile_condition, compile_template
@@ -82,6 +84,15 @@ def test_logs(values: dict[str, str]) -> None:
     assert values["log sent_x_out"] == "o"
     assert values["log remote_addr"] == "127.0.0.1" and values["log remote_user"] == "joe"
     assert float(values["log request_time"]) >= 0
+
+
+@pytest.mark.parametrize(("method", "version"), [("GET", 11), ("POST", 10), ("GET", 20), ("", 11)])
+def test_the_request_line_is_that_of_the_request(method: str, version: int) -> None:
+    conn = SimpleNamespace(scheme="http", peer=("127.0.0.1", 1), tls=None)
+    request = Request(None, conn, version, method, b"/\xe9", (), {})  # type: ignore[arg-type]
+    line = compile_template("$request", LOG_SCOPE)(SimpleNamespace(request=request))
+    assert line == request.line()
+    assert bool(line) is bool(method)
 
 
 def test_every_value_is_text(values: dict[str, str]) -> None:
