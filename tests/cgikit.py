@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from struct import pack
 from typing import Any
 
 import pytest
-from gevent.server import StreamServer
 
 import hemi.builtin  # noqa: F401  registers its components
 from hemi.library import fcgi
+from tests.peer import Peer
 from tests.webkit import Answer, Malformed, Site, config, running, until
 
 END = pack(">BBHHBx", 1, fcgi.END_REQUEST, 1, 8, 0) + bytes(8)
@@ -89,45 +90,18 @@ def read_request(sock: Any, until: int = fcgi.STDIN) -> Asked:
             return asked
 
 
-class Fake:
-    """A server that does to each connection what `handle(sock)` says. `accepted` counts connections."""
+class Fake(Peer):
+    """A server that does to each connection what `handle(sock)` says. `asked` is for what it was asked."""
 
-    def __init__(self, handle: Callable[[Any], None], **tls: Any) -> None:
-        self.handle = handle
-        self.accepted = 0
+    def __init__(self, handle: Callable[[Any], None], context: ssl.SSLContext | None = None) -> None:
+        super().__init__(handle, context)
         self.asked: list[Asked] = []
-        self.open: set[Any] = set()
-        self.server = StreamServer(("127.0.0.1", 0), self._serve, **tls)
-        self.server.start()
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.server.server_port}"
-
-    def _serve(self, sock: Any, _: Any) -> None:
-        self.accepted += 1
-        self.open.add(sock)
-        try:
-            self.handle(sock)
-        except (OSError, EOFError):
-            pass
-        finally:
-            self.open.discard(sock)
-            sock.close()
-
-    def stop(self) -> None:
-        for sock in list(self.open):
-            try:
-                sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-        self.server.stop(timeout=0)
 
 
 @contextmanager
-def fake(handle: Callable[[Any], None], **tls: Any) -> Iterator[Fake]:
-    """A fake server while the test runs, with an `ssl_context` over TLS."""
-    server = Fake(handle, **tls)
+def fake(handle: Callable[[Any], None], context: ssl.SSLContext | None = None) -> Iterator[Fake]:
+    """A fake server while the test runs, over TLS when there is a context."""
+    server = Fake(handle, context)
     try:
         yield server
     finally:

@@ -19,7 +19,7 @@ import h2.settings
 from gevent import ssl
 from gevent.event import Event
 
-from tests.webkit import Answer, Malformed
+from tests.webkit import Answer, Closing, Malformed
 
 
 class H2Answer(Answer):
@@ -53,7 +53,7 @@ class Exchange:
         return sum(map(len, self.pieces))
 
 
-class H2Client:
+class H2Client(Closing):
     """One connection. `auto_window` has the client open windows for what it has read."""
 
     def __init__(self, sock: Any, settings: dict[int, int] | None = None, auto_window: bool = True) -> None:
@@ -76,15 +76,6 @@ class H2Client:
         self._progress = Event()
         self.conn.initiate_connection()
         self._flush()
-
-    def __enter__(self) -> H2Client:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self.sock.close()
 
     def _flush(self) -> None:
         data = self.conn.data_to_send()
@@ -303,15 +294,6 @@ class H2Client:
             self.more()
         pieces = b"".join(piece for exchange in self.exchanges.values() for piece in exchange.pieces)
         return pieces[before:]
-
-    def is_closed(self) -> bool:
-        """Waits for the end; True when no content came before it. A reset counts as an end."""
-        try:
-            return self.rest() == b""
-        except OSError as error:
-            if error.errno not in (errno.ECONNRESET, errno.EPIPE):
-                raise
-            return True
 
     def reset(self, exchange: Exchange, code: int = 8) -> None:
         """Resets a stream."""

@@ -3,7 +3,7 @@ kept in `broken`.
 
     with Node2(app) as node: ...         # app(exchange) runs in a greenlet for each request
 
-`node.raw` may be a function that is given each new connection's socket, instead of all the rest.
+`raw` may be a function that is given each new connection's socket, instead of all the rest.
 """
 
 from __future__ import annotations
@@ -12,10 +12,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import gevent
-from gevent import socket
 from gevent.event import Event
 from gevent.queue import Queue
-from gevent.server import StreamServer
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
@@ -30,6 +28,9 @@ from h2.events import (
 )
 from h2.exceptions import H2Error
 from h2.settings import SettingCodes, Settings
+
+from tests.peer import Peer
+from tests.waiting import until
 
 Fields = list[tuple[str, str]]
 
@@ -209,7 +210,7 @@ class Conn:
             pass
 
 
-class Node2:
+class Node2(Peer):
     """Listens. `generous` says that it opens its windows for what has been read."""
 
     def __init__(
@@ -223,57 +224,23 @@ class Node2:
         **config: Any,
     ) -> None:
         self.app = app or hello
-        self.context = context
         self.settings = settings or {}
         self.generous = generous
-        self.raw = raw
         self.config = config
         self.conns: list[Conn] = []
         self.exchanges: list[Exchange] = []
         self.broken: list[H2Error] = []
-        self.accepted = 0
-        self.open = 0
-        self._socks: set[Any] = set()
-        self.server = StreamServer(("127.0.0.1", 0), self._serve)
-        self.server.start()
+        super().__init__(raw or self._talk, context)
 
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.server.server_port}"
-
-    def _serve(self, sock: Any, _: Any) -> None:
-        self.accepted += 1
-        self.open += 1
-        self._socks.add(sock)
-        plain = sock
-        try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self.context is not None:
-                sock = self.context.wrap_socket(sock, server_side=True)
-            if self.raw is not None:
-                self.raw(sock)
-                return
-            conn = Conn(self, sock)
-            self.conns.append(conn)
-            conn.run()
-        except OSError:
-            pass
-        finally:
-            sock.close()
-            self._socks.discard(plain)
-            self.open -= 1
+    def _talk(self, sock: Any) -> None:
+        conn = Conn(self, sock)
+        self.conns.append(conn)
+        conn.run()
 
     def stop(self) -> None:
-        """Listens no more, and ends the connections."""
-        for sock in list(self._socks):
-            try:
-                sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-        self.server.stop(timeout=0)
-        with gevent.Timeout(10):
-            while self.open:
-                gevent.sleep(0.001)
+        """Listens no more, ends the connections, and waits until they have ended."""
+        super().stop()
+        until(lambda: not self.open)
 
     def __enter__(self) -> Node2:
         return self

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Literal
-
-import gevent
 
 from hemi import component as registry
 from hemi.component import Component, prop
@@ -97,14 +94,6 @@ def problems(text: str) -> list[str]:
 
 
 events: list[str] = []  # what the verbs below did
-
-
-def wait_for(done: Any, seconds: float = 30.0) -> None:
-    """Waits until `done()` is true; fails after the deadline."""
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline
-        gevent.sleep(0.001)
 
 
 sandbox = Sandbox()

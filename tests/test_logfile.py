@@ -14,7 +14,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import gevent
 import pytest
 from gevent import monkey, socket
 
@@ -31,12 +30,7 @@ from hemi.logfile import (
     tidy,
 )
 from hemi.logsink import Shortfall
-
-
-def until(condition: Callable[[], Any], timeout: float = 30.0) -> None:
-    with gevent.Timeout(timeout):
-        while not condition():
-            gevent.sleep(0.002)
+from tests.waiting import until
 
 
 @pytest.fixture

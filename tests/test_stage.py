@@ -14,6 +14,7 @@ from hemi.errors import BugError, EnvError, UsageError
 from hemi.stage import Stage
 from tests import samples
 from tests.samples import events, load
+from tests.waiting import until
 
 TEXT = """
 servers:
@@ -124,7 +125,7 @@ def test_components_of_a_kind_drain_at_the_same_time(monkeypatch: pytest.MonkeyP
 
     def stop(self: samples.Server, deadline: float) -> None:
         waiting.append(self.name)
-        samples.wait_for(lambda: len(waiting) == 2)
+        until(lambda: len(waiting) == 2)
 
     monkeypatch.setattr(samples.Server, "stop", stop)
     stage = load(TEXT)
@@ -189,7 +190,7 @@ def test_a_second_stop_waits_for_the_first_and_can_hurry_it(monkeypatch: pytest.
     def stop(self: samples.Server, deadline: float) -> None:
         calls.append(deadline)
         if len(calls) == 1:
-            samples.wait_for(lambda: self.stage.time_left(deadline) <= 0)
+            until(lambda: self.stage.time_left(deadline) <= 0)
 
     monkeypatch.setattr(samples.Server, "stop", stop)
     stage = load(TEXT.replace('  t: {type: tcpx_server, address: ":0"}\n', ""))

@@ -21,15 +21,8 @@ from hemi.tls import (
     make_context,
     warn_of_certificate,
 )
-from tests.tlskit import (
-    Authority,
-    client_context,
-    connect,
-    exchange,
-    one_site,
-    serving,
-    until,
-)
+from tests.tlskit import Authority, client_context, connect, exchange, one_site, serving
+from tests.waiting import until
 
 VERSIONS = ["TLSv1_2", "TLSv1_3"]
 

@@ -31,8 +31,8 @@ from tests.tlskit import (
     one_site,
     s_client,
     serving,
-    until,
 )
+from tests.waiting import until
 
 VERSIONS = ["TLSv1_2", "TLSv1_3"]
 

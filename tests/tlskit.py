@@ -23,8 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from hemi.sockets import READ, Sweeper
 from hemi.tls import Identity, Policy, SiteTable
 from hemi.tlschannel import HandshakeFailed, TLSChannel
-
-TIMEOUT = 30.0
+from tests.waiting import TIMEOUT
 
 
 class Authority:
@@ -149,14 +148,6 @@ def echo(channel: TLSChannel) -> None:
     """Sends back what comes, until the end."""
     while data := channel.recv(65536):
         channel.send(data)
-
-
-def until(condition: Callable[[], Any], seconds: float = TIMEOUT) -> Any:
-    """Waits until the condition holds; returns its value."""
-    with gevent.Timeout(seconds, AssertionError(f"not so within {seconds:g} seconds")):
-        while not (value := condition()):
-            gevent.sleep(0.005)
-    return value
 
 
 def one_site(identity: Identity, policy: Policy | None = None) -> SiteTable:

@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import gevent
 from gevent import socket, ssl
@@ -27,9 +27,8 @@ from hemi.stage import Stage
 from hemi.web.handlet import Handlet
 from hemi.web.request import Request
 from hemi.web.response import Response
-
-TIMEOUT = 30.0
-"""Seconds after which a wait is a failure."""
+from tests.waiting import TIMEOUT
+from tests.waiting import until as until
 
 App = Callable[[Request, Response], "bool | None"]
 
@@ -209,14 +208,6 @@ def hello(req: Request, resp: Response) -> bool:
     return True
 
 
-def until(condition: Callable[[], Any], seconds: float = TIMEOUT) -> Any:
-    """Waits until the condition holds; returns its value."""
-    with gevent.Timeout(seconds, AssertionError(f"not so within {seconds:g} seconds")):
-        while not (value := condition()):
-            gevent.sleep(0.002)
-    return value
-
-
 # Clients
 
 
@@ -281,15 +272,12 @@ def dial(
         raise
 
 
-class Client:
-    """One HTTP/1 connection to a server."""
+class Closing:
+    """What clients of all versions have in common: `sock`, and how it ends."""
 
-    def __init__(self, sock: Any) -> None:
-        self.sock = sock
-        self.buffer = b""
-        self.ended = False
+    sock: Any
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -297,6 +285,28 @@ class Client:
 
     def close(self) -> None:
         self.sock.close()
+
+    def rest(self) -> bytes:
+        """All until the server closes. Raises ConnectionResetError when it resets."""
+        raise NotImplementedError
+
+    def is_closed(self) -> bool:
+        """Waits for the end; True when nothing came before it. A reset counts as an end."""
+        try:
+            return self.rest() == b""
+        except OSError as error:
+            if error.errno not in (errno.ECONNRESET, errno.EPIPE):
+                raise
+            return True
+
+
+class Client(Closing):
+    """One HTTP/1 connection to a server."""
+
+    def __init__(self, sock: Any) -> None:
+        self.sock = sock
+        self.buffer = b""
+        self.ended = False
 
     def send(self, data: bytes) -> None:
         """Sends bytes as they are."""
@@ -438,12 +448,3 @@ class Client:
             self._more()
         data, self.buffer = self.buffer, b""
         return data
-
-    def is_closed(self) -> bool:
-        """Waits for the end; True when nothing came before it. A reset counts as an end."""
-        try:
-            return self.rest() == b""
-        except OSError as error:
-            if error.errno not in (errno.ECONNRESET, errno.EPIPE):
-                raise
-            return True

@@ -11,8 +11,8 @@ from tests.net.conftest import net  # noqa: F401  a fixture
 from tests.net.kit import Net, echoed, until, untrusting
 from tests.net.test_listening import closed
 from tests.net.udpkit import Client, Node, closed_port
+from tests.peer import Peer
 from tests.running import TOP_DIR, require_program, run
-from tests.upstream.kit import Peer
 
 Start = Callable[[str], Net]
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable
 from typing import Any
 
-import gevent
 import pytest
 
 import hemi.builtin  # noqa: F401  registers its components
@@ -16,8 +14,8 @@ from hemi.errors import ConfigError
 from hemi.source import Dirs
 from tests.running import Served
 from tests.upstream.kit import Lines
-
-TIMEOUT = 30.0
+from tests.waiting import TIMEOUT
+from tests.waiting import until as until
 
 
 class Net:
@@ -96,14 +94,6 @@ def untrusting(*protocols: str) -> ssl.SSLContext:
     if protocols:
         context.set_alpn_protocols(protocols)
     return context
-
-
-def until(condition: Callable[[], Any], seconds: float = TIMEOUT) -> Any:
-    """Waits until the condition holds; returns its value."""
-    with gevent.Timeout(seconds, AssertionError(f"not so within {seconds:g} seconds")):
-        while not (value := condition()):
-            gevent.sleep(0.002)
-    return value
 
 
 def problems(text: str, dirs: Dirs) -> str:

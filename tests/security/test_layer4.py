@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from hemi.proxy_protocol import build_v1, build_v2
 from hemi.source import Dirs
 from tests.net.kit import TIMEOUT, Net, dial, echoed, receive, rest, until, untrusting
+from tests.peer import Peer
 from tests.test_tlshello import real_hello
 from tests.tlskit import Authority
-from tests.upstream.kit import Peer
 
 FUZZ = settings(
     max_examples=120,

@@ -18,17 +18,8 @@ import pytest
 from hemi.tls import Identity, Policy, SiteTable
 from hemi.tlschannel import PLAIN_HTTP_ANSWER
 from tests.test_tlshello import real_hello
-from tests.tlskit import (
-    TIMEOUT,
-    Authority,
-    client_context,
-    connect,
-    exchange,
-    one_site,
-    s_client,
-    serving,
-    until,
-)
+from tests.tlskit import TIMEOUT, Authority, client_context, connect, exchange, one_site, s_client, serving
+from tests.waiting import until
 
 VERSIONS = ["TLSv1_2", "TLSv1_3"]
 

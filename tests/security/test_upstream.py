@@ -13,10 +13,11 @@ import pytest
 from hemi.upstream.dial import dial
 from hemi.upstream.errors import DialFailed
 from hemi.values import Addr
+from tests.peer import Peer
 from tests.running import until
 from tests.tlskit import Authority
 from tests.upstream.conftest import peer, run  # noqa: F401
-from tests.upstream.kit import Peer, Running
+from tests.upstream.kit import Running
 
 Run = Callable[..., Running]
 Peers = Callable[..., Peer]

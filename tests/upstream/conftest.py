@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from hemi.source import Dirs
-from tests.upstream.kit import Peer, Running
+from tests.peer import Peer
+from tests.upstream.kit import Running
 
 
 @pytest.fixture

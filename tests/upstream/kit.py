@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import socket
-import ssl
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import gevent
-from gevent.server import StreamServer
 
 import hemi.upstream.backend as upstream
 from hemi.conditions import Scope
@@ -30,60 +28,6 @@ with sandbox:
         """Nodes that send back what they get."""
 
         scope = Scope("subject", {"src_host": "s.src_host", "key": "s.key"})
-
-
-class Peer:
-    """A node that does to each connection what `handle(sock)` says; echoes by default."""
-
-    def __init__(
-        self,
-        handle: Callable[[Any], None] | None = None,
-        context: ssl.SSLContext | None = None,
-        port: int = 0,
-    ) -> None:
-        self.handle = handle or echo
-        self.context = context
-        self.accepted = 0
-        self.open: set[Any] = set()
-        self.server: Any = None
-        self.port = port
-        self.start()
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        self.server = StreamServer(("127.0.0.1", self.port), self._serve)
-        self.server.start()
-        self.port = self.server.server_port
-
-    def _serve(self, sock: Any, _: Any) -> None:
-        self.accepted += 1
-        try:
-            if self.context is not None:
-                sock = self.context.wrap_socket(sock, server_side=True)
-            self.open.add(sock)
-            self.handle(sock)
-        except OSError:
-            pass
-        finally:
-            self.open.discard(sock)
-            sock.close()
-
-    def stop(self) -> None:
-        """Listens no more, and ends the connections."""
-        for sock in list(self.open):
-            try:
-                sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
-        self.server.stop(timeout=0)
-
-
-def echo(sock: Any) -> None:
-    while data := sock.recv(65536):
-        sock.sendall(data)
 
 
 def closed_port() -> int:

@@ -15,9 +15,10 @@ import pytest
 from hemi.errors import ConfigError
 from hemi.source import Dirs
 from hemi.upstream.errors import DialFailed, NoNodeAvailable
+from tests.peer import Peer
 from tests.running import until
 from tests.tlskit import Authority
-from tests.upstream.kit import Peer, Running, closed_port, exchange, load, problems, spawned, subject
+from tests.upstream.kit import Running, closed_port, exchange, load, problems, spawned, subject
 
 Run = Callable[..., Running]
 Peers = Callable[..., Peer]

@@ -18,9 +18,10 @@ from hemi.source import Dirs
 from hemi.upstream.checks import Check, Watch
 from tests.h2node import Exchange, Node2
 from tests.net.udpkit import Node
+from tests.peer import Peer
 from tests.running import until
 from tests.tlskit import Authority
-from tests.upstream.kit import Peer, Running, closed_port, load, problems
+from tests.upstream.kit import Running, closed_port, load, problems
 from tests.web.proxy.proxykit import proxying
 
 Run = Callable[..., Running]

@@ -14,9 +14,9 @@ from hemi.upstream.clienttls import ClientPolicy, check_policy, make_client_cont
 from hemi.upstream.dial import dial
 from hemi.upstream.errors import DialFailed
 from hemi.values import Addr
+from tests.peer import Peer
 from tests.running import until
 from tests.tlskit import Authority
-from tests.upstream.kit import Peer
 
 
 def failure(*arguments: Any, **keywords: Any) -> DialFailed:

@@ -19,8 +19,9 @@ from hemi.upstream.dial import dial, dial_datagrams
 from hemi.upstream.errors import DialFailed
 from hemi.values import Addr
 from tests.net.udpkit import Node
+from tests.peer import Peer
 from tests.running import until
-from tests.upstream.kit import Peer, closed_port
+from tests.upstream.kit import closed_port
 
 
 class Names:

@@ -12,8 +12,9 @@ import pytest
 from hemi.errors import UsageError
 from hemi.source import Dirs
 from tests.dnsserver import DNSServer
+from tests.peer import Peer
 from tests.running import until
-from tests.upstream.kit import Peer, Running, exchange, load
+from tests.upstream.kit import Running, exchange, load
 
 Run = Callable[..., Running]
 

@@ -13,8 +13,9 @@ import gevent
 import pytest
 
 from hemi.upstream.errors import DialFailed, NoNodeAvailable
+from tests.peer import Peer
 from tests.running import until
-from tests.upstream.kit import Peer, Running, closed_port, exchange, spawned
+from tests.upstream.kit import Running, closed_port, exchange, spawned
 
 Run = Callable[..., Running]
 Peers = Callable[..., Peer]

@@ -23,9 +23,10 @@ from hemi.source import Dirs
 from tests.net.conftest import net  # noqa: F401  a fixture
 from tests.net.kit import Net, echoed, problems, receive, rest, until, untrusting
 from tests.net.test_listening import closed
+from tests.peer import Peer
 from tests.running import TOP_DIR
 from tests.tlskit import Authority
-from tests.upstream.kit import Peer, closed_port
+from tests.upstream.kit import closed_port
 
 Start = Callable[[str], Net]
 

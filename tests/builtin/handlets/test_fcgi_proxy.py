@@ -162,8 +162,8 @@ def test_both_ways_at_the_same_time(encrypted: bool, tmp_path: Any) -> None:
     if encrypted:
         authority = Authority(tmp_path)
         identity = authority.issue("node.test")
-        over["ssl_context"] = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        over["ssl_context"].load_cert_chain(identity.certificate, identity.private_key)
+        over["context"] = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        over["context"].load_cert_chain(identity.certificate, identity.private_key)
         backend = {"tls": True, "tls_ca": authority.file, "tls_server_name": "node.test"}
     with (
         fake(handle, **over) as server,

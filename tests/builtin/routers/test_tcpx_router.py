@@ -13,8 +13,8 @@ from hemi.source import Dirs
 from tests.net.conftest import net  # noqa: F401  a fixture
 from tests.net.kit import Net, echoed, problems, rest, until, untrusting
 from tests.net.test_listening import closed
+from tests.peer import Peer
 from tests.tlskit import Authority
-from tests.upstream.kit import Peer
 
 Start = Callable[[str], Net]
 
