@@ -110,6 +110,11 @@ class Upload:
         try:
             if forward.content is not None:
                 stream.send_whole(forward.head, forward.content)
+            elif forward.size < 0:
+                stream.send_head(forward.head)
+                for data in spool:
+                    stream.send_data(data)
+                stream.finish(passable_trailers(forward.req.trailer_fields or ()))
             else:
                 stream.send_file(forward.head, spool.file, forward.size)
         except OSError:

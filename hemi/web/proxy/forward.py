@@ -24,7 +24,7 @@ from hemi.web.errors import CLIENT_LEFT, ClientGone, NotProcessed
 from hemi.web.h1.answer import BadAnswer, Head
 from hemi.web.proxy.backend import http_error_for
 from hemi.web.proxy.contents import REPLAYABLE, Download, Upload
-from hemi.web.proxy.names import CONNECTION, FRAMING
+from hemi.web.proxy.names import CONNECTION, FRAMING, passable_trailers
 from hemi.web.proxy.retries import Cause
 from hemi.web.proxy.spool import Spool, gather
 from hemi.web.proxy.tunnel import Tunnel, give_key, take_accept
@@ -213,8 +213,10 @@ class Forward:
 
     def _buffer_request(self) -> None:
         spool = self.spool = gather(self.req, self.proxy.buffer_memory, self.proxy.stage.dirs.tmp)
-        self.content = spool.content
-        self.size = spool.size
+        if passable_trailers(self.req.trailer_fields or ()):
+            self.content, self.size = None, -1  # trailers need chunks in HTTP/1.1
+        else:
+            self.content, self.size = spool.content, spool.size
 
     def _ask_upgrade(self) -> None:
         """Takes over those of the protocols that the client wants, and that may be used here (RFC 9110 §7.8)."""
@@ -344,9 +346,9 @@ class Forward:
         channel = stream.channel
         if self.content is None or self.size > REPLAYABLE:
             upload = self.upload = self.upload or Upload(self)
+            stream.chunked = self.size < 0
             if self.spool is None:
                 self.may_repeat = False
-                stream.chunked = self.size < 0
                 stream.send_head(self.head)
                 self.pump = gevent.spawn(upload.run, stream)
             else:

@@ -81,6 +81,30 @@ def test_contents_pass_both_ways(size: int, chunked: bool, buffer: bool, tmp_pat
             assert node.requests[0].header("content-length") == str(size)
 
 
+@pytest.mark.parametrize("size", [0, 3, 300_000])
+def test_trailers_behind_a_buffered_request(size: int, tmp_path: Any) -> None:
+    """In memory and on disk; a second node gets them as the first one did."""
+    first = [Request(), b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"]
+    second = [Request(), b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"]
+    data = b"x" * size
+    with (
+        bad_server(first) as one,
+        bad_server(second) as other,
+        proxying(
+            one, other, backend={"balancer": "first"}, folder=str(tmp_path), buffer_request=True,
+            retry_statuses=["500"], retry_methods=["POST"],
+        ) as site,
+        site.connect() as client,
+    ):  # fmt: skip
+        client.request("POST", "/", content=[data[:2], data[2:]], trailers=[("x-t", "1"), ("host", "evil")])
+        assert client.answer().status == 200
+        for node in (one, other):
+            request = node.requests[0]
+            assert (request.content, request.trailers) == (data, b"x-t: 1\r\n")
+            assert request.header("transfer-encoding") == "chunked"
+            assert request.header("content-length") is None
+
+
 def test_trailers_pass_both_ways() -> None:
     script = [
         Request(),

@@ -37,8 +37,9 @@ def test_an_exchange() -> None:
         assert (told["conns"], told["in_flight"], told["idle_conns"], told["leases"]) == (1, 0, 1, 3)
 
 
-def test_contents_and_trailers() -> None:
-    with Node2(echo) as node, proxying(node.address, backend=V2) as site:
+@pytest.mark.parametrize("more", [{}, {"buffer_request": True, "buffer_memory": "1"}])
+def test_contents_and_trailers(more: dict[str, Any]) -> None:
+    with Node2(echo) as node, proxying(node.address, backend=V2, **more) as site:
         for size in (0, 1, 70_000, 3_000_000):
             data = (bytes(range(256)) * (size // 256 + 1))[:size]
             with site.connect() as client:
