@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +21,15 @@ Start = Callable[..., Leader]
 
 
 @pytest.fixture
-def lead(tmp_path: Path) -> Iterator[Start]:
-    running: list[Leader] = []
+def lead_two(lead: Start) -> Start:
+    """Starts leaders with two workers and a door for operators."""
 
     def start(config: str = TRICKY, *arguments: str, **options: Any) -> Leader:
-        leader = Leader(tmp_path, config, "--workers", "2", "--cmdui", "127.0.0.1:0", *arguments, **options)
-        running.append(leader)
+        leader = lead(config, "--workers", "2", "--cmdui", "127.0.0.1:0", *arguments, **options)
         leader.wait_workers(2)
         return leader
 
-    yield start
-    for leader in running:
-        leader.kill()
+    return start
 
 
 def ctl(leader: Leader, *words: str) -> tuple[int, Any]:
@@ -46,9 +43,9 @@ def levels(leader: Leader) -> set[str]:
     return {each["level"] for each in ctl(leader, "log")[1]["workers"]}
 
 
-def test_orders_outlive_what_fails(lead: Start) -> None:
+def test_orders_outlive_what_fails(lead_two: Start) -> None:
     """Not even the leader takes anything over from a configuration that was refused in the end."""
-    leader = lead(CONFIG)
+    leader = lead_two(CONFIG)
     assert ctl(leader, "log", "debug")[0] == 0
     wrong = CONFIG.replace("webapps:", "log_level: error\nmax_requests: 1\nwebapps:", 1)
     leader.config.write_text(wrong.replace('"127.0.0.1:0"', '["127.0.0.1:0", "192.0.2.1:1"]'))
@@ -63,8 +60,8 @@ def test_orders_outlive_what_fails(lead: Start) -> None:
     assert leader.end() == 0
 
 
-def test_an_application_that_cannot_be_imported(lead: Start) -> None:
-    leader = lead()
+def test_an_application_that_cannot_be_imported(lead_two: Start) -> None:
+    leader = lead_two()
     workers = leader.workers()
     (leader.folder / "tricks.py").write_text(NO_IMPORT)
     for words in (("rework",), ("workers", "3"), ("upgrade",)):
@@ -79,8 +76,8 @@ def test_an_application_that_cannot_be_imported(lead: Start) -> None:
     assert leader.end() == 0
 
 
-def test_an_application_that_hangs_at_its_start(lead: Start) -> None:
-    leader = lead("start_timeout: 1s\n" + TRICKY)
+def test_an_application_that_hangs_at_its_start(lead_two: Start) -> None:
+    leader = lead_two("start_timeout: 1s\n" + TRICKY)
     workers = leader.workers()
     (leader.folder / "tricks.py").write_text(
         "import time\n\n\ndef stuck():\n    time.sleep(99)\n\n\nstuck()\n"
@@ -96,8 +93,8 @@ def test_an_application_that_hangs_at_its_start(lead: Start) -> None:
     assert leader.end() == 0
 
 
-def test_who_waits_for_a_change_is_told_of_the_end(lead: Start) -> None:
-    leader = lead()
+def test_who_waits_for_a_change_is_told_of_the_end(lead_two: Start) -> None:
+    leader = lead_two()
     (leader.folder / "slow.py").write_text("import time\ntime.sleep(20)\n")
     leader.config.write_text(TRICKY.replace("[tricks]", "[tricks, slow]"))
     waiting = gevent.spawn(ctl, leader, "reload")
@@ -106,8 +103,8 @@ def test_who_waits_for_a_change_is_told_of_the_end(lead: Start) -> None:
     assert waiting.get(timeout=20) == (1, ["the instance has ended meanwhile"])
 
 
-def test_many_reloads_at_a_time(lead: Start) -> None:
-    leader = lead()
+def test_many_reloads_at_a_time(lead_two: Start) -> None:
+    leader = lead_two()
     (leader.folder / "slow.py").write_text("import time\ntime.sleep(0.5)\n")
     leader.config.write_text(TRICKY.replace("[tricks]", "[tricks, slow]"))
     asking = [gevent.spawn(ctl, leader, "reload") for _ in range(5)]
@@ -123,10 +120,10 @@ def test_many_reloads_at_a_time(lead: Start) -> None:
     assert leader.end() == 0
 
 
-def test_only_who_leads_tells_the_service_manager(lead: Start, tmp_path: Path) -> None:
+def test_only_who_leads_tells_the_service_manager(lead_two: Start, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        leader = lead(env={"NOTIFY_SOCKET": str(tmp_path / "notify")})
+        leader = lead_two(env={"NOTIFY_SOCKET": str(tmp_path / "notify")})
         (tmp_path / "tricks.py").write_text(NO_IMPORT)
         assert ctl(leader, "upgrade")[0] == 1
         (tmp_path / "tricks.py").write_text(TRICKS)

@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import gevent
@@ -17,21 +17,6 @@ from tests.processes.leaderkit import CONFIG, TRICKY, Leader, Load, gone, kill_h
 from tests.running import until
 
 Start = Callable[..., Leader]
-
-
-@pytest.fixture
-def lead(tmp_path: Path) -> Iterator[Start]:
-    """Starts leaders: lead(config, *arguments). Ended at the end, with everything that they started."""
-    running: list[Leader] = []
-
-    def start(config: str | None = CONFIG, *arguments: str, **options: object) -> Leader:
-        leader = Leader(tmp_path, config, *arguments, **options)
-        running.append(leader)
-        return leader
-
-    yield start
-    for leader in running:
-        leader.kill()
 
 
 def free_port() -> int:

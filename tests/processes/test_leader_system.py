@@ -25,20 +25,6 @@ Start = Callable[..., Leader]
 need_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 
 
-@pytest.fixture
-def lead(tmp_path: Path) -> Iterator[Start]:
-    running: list[Leader] = []
-
-    def start(config: str | None = CONFIG, *arguments: str, **options: object) -> Leader:
-        leader = Leader(tmp_path, config, *arguments, **options)
-        running.append(leader)
-        return leader
-
-    yield start
-    for leader in running:
-        leader.kill()
-
-
 # Daemons
 
 

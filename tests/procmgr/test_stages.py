@@ -37,20 +37,17 @@ def test_a_reload_replaces_the_stage(serve: Callable[..., Served]) -> None:
     assert served.keeper.reloads == 1
 
 
-def test_a_bad_configuration_changes_nothing(serve: Callable[..., Served]) -> None:
+@pytest.mark.parametrize(
+    ("error", "right", "wrong"),
+    [(ConfigError, "return_code", "return_cod"), (EnvError, "127.0.0.1:0", "192.0.2.1:1")],
+)
+def test_what_is_wrong_or_cannot_begin_changes_nothing(
+    serve: Callable[..., Served], error: type[Exception], right: str, wrong: str
+) -> None:
     served = serve(SITE.format(text="old"))
     old = served.stage
-    with pytest.raises(ConfigError):
-        served.reload(SITE.format(text="new").replace("return_code", "return_cod"))
-    assert served.stage is old
-    assert served.get("/").text == "old"
-
-
-def test_a_stage_that_cannot_begin_changes_nothing(serve: Callable[..., Served]) -> None:
-    served = serve(SITE.format(text="old"))
-    old = served.stage
-    with pytest.raises(EnvError):
-        served.reload(SITE.format(text="new").replace("127.0.0.1:0", "192.0.2.1:1"))
+    with pytest.raises(error):
+        served.reload(SITE.format(text="new").replace(right, wrong))
     assert served.stage is old
     assert served.get("/").text == "old"
 
@@ -97,13 +94,19 @@ class Building:
         return load_text("drain_timeout: 100ms\nlog_level: 'off'\n", self.dirs)
 
 
-def test_requests_for_reloads_are_coalesced(dirs: Dirs) -> None:
+def reloading(dirs: Dirs) -> tuple[Building, StageKeeper]:
+    """A keeper whose reload is going on, until it is allowed to end."""
     build = Building(dirs)
     keeper = StageKeeper(build)
     keeper.start()
     build.allowed.clear()
     keeper.request_reload()
-    gevent.sleep(0)
+    assert until(lambda: build.going_on)
+    return build, keeper
+
+
+def test_requests_for_reloads_are_coalesced(dirs: Dirs) -> None:
+    build, keeper = reloading(dirs)
     for _ in range(50):  # while the first is being built
         keeper.request_reload()
     build.allowed.set()
@@ -113,12 +116,7 @@ def test_requests_for_reloads_are_coalesced(dirs: Dirs) -> None:
 
 
 def test_stop_waits_for_a_reload_that_is_going_on(dirs: Dirs) -> None:
-    build = Building(dirs)
-    keeper = StageKeeper(build)
-    keeper.start()
-    build.allowed.clear()
-    keeper.request_reload()
-    assert until(lambda: build.going_on)
+    build, keeper = reloading(dirs)
     stopping = gevent.spawn(keeper.stop, time.monotonic() + 10)
     gevent.sleep(0)
     assert not stopping.ready()
@@ -128,12 +126,7 @@ def test_stop_waits_for_a_reload_that_is_going_on(dirs: Dirs) -> None:
 
 
 def test_stop_leaves_a_reload_that_hangs(dirs: Dirs) -> None:
-    build = Building(dirs)
-    keeper = StageKeeper(build)
-    keeper.start()
-    build.allowed.clear()
-    keeper.request_reload()
-    assert until(lambda: build.going_on)
+    build, keeper = reloading(dirs)
     began = time.monotonic()
     keeper.stop(began + 0.05)
     assert time.monotonic() - began < 5
