@@ -143,17 +143,21 @@ class Gzip(Reviser, sign="gzip"):
     def revise_response(self, req: Request, resp: Response, size: int | None) -> Filter | None:
         """Chooses a coding, and rewrites the head for it."""
         status = resp.status
+        if status == 304 and not resp.content_type:
+            _match_unchanged(req, resp)
+            return None
         if (
             (status in NO_CONTENT and status != 304)
-            or status == 206
-            or (size is not None and size < self.min_size and status != 304)
-            or not self._is_wanted(resp.content_type)
+            or (size is not None and size < self.min_size and status not in (206, 304))
+            or not (self._is_wanted(resp.content_type) or (status == 206 and _has_parts(resp)))
         ):
             return None
         for name, value in resp.fields:
             if name == b"content-encoding" or (name == b"cache-control" and b"no-transform" in value.lower()):
                 return None
         resp.vary("accept-encoding")
+        if status == 206:
+            return None  # a part of what may be compressed when it is asked for as a whole
         coding = codings.choose(self._offered, req.index.get(b"accept-encoding"))
         if not coding:
             return None
@@ -171,6 +175,18 @@ def weaken(resp: Response) -> None:
     for at, (name, value) in enumerate(resp.fields):
         if name == b"etag" and not value.startswith(b"W/"):
             resp.fields[at] = (b"etag", b"W/" + value)
+
+
+def _match_unchanged(req: Request, resp: Response) -> None:
+    """Makes the head of an app's 304, which need not say what type its 200 has, that of the response the client has."""
+    tag = resp.header_text("etag")
+    if tag[:1] == '"' and f"W/{tag}" in req.header_text("if-none-match"):  # weakened here
+        resp.vary("accept-encoding")
+        weaken(resp)
+
+
+def _has_parts(resp: Response) -> bool:
+    return resp.content_type.startswith("multipart/byteranges")
 
 
 def _is_type_pattern(pattern: str) -> bool:

@@ -188,7 +188,12 @@ class Reply:
                 if content.__class__ is not bytes:
                     content = _as_bytes(content)
                 # What nearly every app does; two calls less.
-                if self._started and resp.content_size in (-1, len(content)) and not resp.revisers:
+                if (
+                    self._started
+                    and resp.content_size in (-1, len(content))
+                    and not resp.revisers
+                    and (content or resp.request.method != "HEAD")
+                ):
                     resp.stream.send_whole(resp, content)
                 else:
                     self._send_whole(content)
@@ -222,6 +227,10 @@ class Reply:
         if not self._started:
             _not_started()
         promised = resp.content_size
+        if promised < 0 and not content and resp.request.method == "HEAD":
+            resp.open()  # the app may have left the content out: how long that of a GET is, it has not said
+            resp.finish()
+            return
         if promised >= 0 and promised != len(content):
             if resp.status in NO_CONTENT or resp.request.method == "HEAD":
                 content = b""
