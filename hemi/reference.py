@@ -17,6 +17,8 @@ from hemi.errors import UsageError
 from hemi.stage import Stage
 from hemi.values import NamedKind, spelled, suggestion
 
+OWN = " *own*"
+
 _HEAD = """\
 # Reference
 
@@ -117,7 +119,7 @@ def _default(declared: Prop) -> str:
 
 
 def _about(declared: Prop) -> str:
-    own = "" if declared.inherits or declared.kind.structural else " *own*"
+    own = "" if declared.inherits or declared.kind.structural else OWN
     return f"{declared.doc}{own}".strip()
 
 
@@ -152,22 +154,27 @@ def _help(cls: type[Component]) -> str:
     for declared in cls.props().values():
         default = "required" if declared.required else f"default {_default(declared)}"
         lines += ["", f"  {declared.name}: {_value(declared)} ({default})", *_indented(_about(declared), 6)]
+    if any(_about(declared).endswith(OWN) for declared in cls.props().values()):
+        lines += ["", f"  Those marked{OWN} are not inherited from what the component is in."]
     if cls.scope is not None:
         lines += ["", *_indented("Variables: " + " ".join(f"${name}" for name in cls.scope.names()), 2)]
     return "\n".join(lines) + "\n"
 
 
 def _indented(text: str, width: int) -> list[str]:
-    """A text as indented lines; long ones are wrapped, unless they are examples."""
-    lines = []
-    for line in text.splitlines():
-        wrapped = (
-            [line]
-            if line.startswith(" ")
-            else textwrap.wrap(line, 100 - width, break_on_hyphens=False) or [""]
-        )
-        lines += [(" " * width + one).rstrip() for one in wrapped]
-    return lines
+    """A text as indented lines; its paragraphs are wrapped anew, its examples are left as they are."""
+    lines: list[str] = []
+    gathered = ""
+    for line in [*text.splitlines(), ""]:
+        if line and not line.startswith((" ", "- ")):
+            gathered = f"{gathered} {line}" if gathered else line
+            continue
+        if gathered:
+            lines += textwrap.wrap(gathered, 100 - width, break_on_hyphens=False)
+        gathered = line if line.startswith("- ") else ""
+        if not gathered:
+            lines.append(line)
+    return [(" " * width + line).rstrip() for line in lines[:-1]]
 
 
 def schema() -> dict[str, Any]:

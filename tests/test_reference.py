@@ -100,3 +100,12 @@ def test_the_schema_takes_the_effective_configuration() -> None:
     printed: Any = effective(load(GOOD))
     assert validate(printed) == []
     assert yaml.safe_load(printed)
+
+
+def test_help_is_wrapped_once() -> None:
+    """The lines of the code are not those of the screen; examples and lists stay as they are."""
+    text = "One " + "word " * 30 + "\nmore.\n\n    an  example\n- a\n- b\n  indented"
+    lines = reference._indented(text, 2)
+    assert lines[-5:] == ["", "      an  example", "  - a", "  - b", "    indented"]
+    assert all(len(line) <= 100 for line in lines) and len(lines[0]) > 90
+    assert lines[1].endswith("more.") and reference._indented("", 2) == []
