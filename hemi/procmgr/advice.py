@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from hemi.procmgr.vitals import cgroup_file
+
 __all__ = ["Finding", "System", "look"]
 
 PLENTY_FILES = 65536
@@ -51,6 +53,10 @@ class System:
             return int(self.text(path).split()[0])
         except (ValueError, IndexError):
             return None
+
+    def cgroup(self, name: str, old_name: str = "", controller: str = "memory") -> str:
+        """The content of a file of our control group."""
+        return self.text(cgroup_file(name, old_name, controller, self.root))
 
     def sysctl(self, name: str) -> int | None:
         """A kernel setting."""
@@ -167,11 +173,13 @@ def _memory(system: System) -> Iterator[Finding]:
             "fewer workers, max_rss, or more memory" if low else "",
             "little is left: the kernel may kill a worker" if low else "",
         )
-    most, used = system.number("sys/fs/cgroup/memory.max"), system.number("sys/fs/cgroup/memory.current")
-    if most and used is not None:
+    limit = system.cgroup("memory.max", "memory.limit_in_bytes")
+    usage = system.cgroup("memory.current", "memory.usage_in_bytes")
+    if limit.isdigit() and usage.isdigit() and 0 < int(limit) <= (total or int(limit)):
+        most, used = int(limit), int(usage)
         low = used > most * 0.85
         yield Finding(
-            "memory of the container",
+            "memory of the control group",
             f"{used >> 20} MB of {most >> 20} MB used",
             "raise the limit, or set max_rss" if low else "",
             "at the limit the kernel kills a process" if low else "",
@@ -201,7 +209,7 @@ def _huge_pages(system: System) -> Iterator[Finding]:
 
 def _processors(system: System) -> Iterator[Finding]:
     count = float(len(os.sched_getaffinity(0)))
-    words = system.text("sys/fs/cgroup/cpu.max").split()
+    words = system.cgroup("cpu.max", controller="cpu").split()
     shown = f"{count:g}"
     if len(words) == 2 and all(word.isdigit() for word in words) and int(words[1]):
         quota = int(words[0]) / int(words[1])
