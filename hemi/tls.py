@@ -19,7 +19,7 @@ import hashlib
 import ssl
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -69,18 +69,49 @@ class Policy:
 
 
 class Site:
-    """A certificate with its policy, and the OpenSSL context for it. Sites are compared by identity."""
+    """A certificate with its policy, and the OpenSSL context for it. Sites are compared by identity.
 
-    __slots__ = ("context", "identity", "policy")
+    `h1_context` is None, or for clients that share no suite with us that HTTP/2 may be spoken over (RFC 9113 §9.2.2,
+    appendix A): it does not offer HTTP/2. OpenSSL's Python module has no say in ALPN later than that.
+    """
+
+    __slots__ = ("_h2_suites", "context", "h1_context", "identity", "policy")
 
     def __init__(self, identity: Identity, policy: Policy) -> None:
         """Raises EnvError when a file cannot be used."""
         self.identity = identity
         self.policy = policy
-        self.context = make_context(identity, policy)
+        self.context = context = make_context(identity, policy)
+        self.h1_context: ssl.SSLContext | None = None
+        suites: Any = context.get_ciphers()
+        fit = [suite for suite in suites if is_fit_for_h2(suite)]
+        self._h2_suites = frozenset([(suite["id"] & 0xFFFF).to_bytes(2) for suite in fit])
+        if "h2" in policy.alpn and len(policy.alpn) > 1 and len(fit) < len(suites):
+            others = tuple(protocol for protocol in policy.alpn if protocol != "h2")
+            self.h1_context = make_context(identity, replace(policy, alpn=others))
+            # Of what a client offers, what HTTP/2 may be spoken over comes first.
+            ordered = [suite["name"] for suite in (*fit, *suites) if suite["protocol"] != "TLSv1.3"]
+            context.set_ciphers(":".join(dict.fromkeys(ordered)))
+            context.options |= ssl.OP_CIPHER_SERVER_PREFERENCE
 
     def __repr__(self) -> str:
         return f"<Site {self.identity.certificate} client_auth={self.policy.client_auth}>"
+
+    def context_for(self, offered: bytes) -> ssl.SSLContext:
+        """The context for a client that offers these suites, of two bytes each."""
+        ours, other = self._h2_suites, self.h1_context
+        if other is None or any(offered[at : at + 2] in ours for at in range(0, len(offered), 2)):
+            return self.context
+        return other
+
+
+def is_fit_for_h2(suite: dict[str, Any]) -> bool:
+    """Whether HTTP/2 may be spoken over a cipher suite of an SSLContext: one with ephemeral keys and authenticated
+    encryption, which none of those is that RFC 9113 prohibits (appendix A)."""
+    if suite["protocol"] == "TLSv1.3":
+        return True
+    ephemeral = suite["kea"] in ("kx-ecdhe", "kx-dhe", "kx-ecdhe-psk", "kx-dhe-psk")
+    return bool(ephemeral and suite["aead"] and suite["auth"] != "auth-null")
 
 
 def make_context(identity: Identity, policy: Policy) -> ssl.SSLContext:

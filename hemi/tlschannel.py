@@ -136,7 +136,7 @@ class TLSChannel(Channel):
                 self._refuse(_ALERT_UNRECOGNIZED_NAME, f'there is no site "{hello.server_name}"')
             self._incoming.write(hello.raw)
             # What SSLContext.wrap_bio calls; the SSLObject around it would cost a call more each time.
-            context: Any = site.context
+            context: Any = site.context if site.h1_context is None else site.context_for(hello.suites)
             session = context._wrap_bio(self._incoming, self._outgoing, server_side=True)
             self._shake(session)
             self.tls = _info(session, site, hello.server_name)

@@ -35,14 +35,15 @@ class HelloReader:
     """Takes a ClientHello apart while it arrives, in whatever pieces.
 
     `raw` is all that was fed. When `feed` has returned True, `server_name` is known (lower case, "" when none
-    was sent).
+    was sent), and `suites`, the cipher suites in two bytes each.
     """
 
-    __slots__ = ("_alpn", "_message", "_position", "_size", "_wanted", "raw", "server_name")
+    __slots__ = ("_alpn", "_message", "_position", "_size", "_wanted", "raw", "server_name", "suites")
 
     def __init__(self) -> None:
         self.raw = bytearray()
         self.server_name = ""
+        self.suites = b""
         self._alpn: bytes | None = None
         self._message = bytearray()
         self._position = 0  # in raw: where the next record begins
@@ -91,7 +92,8 @@ class HelloReader:
             raise MalformedHello("bytes follow the ClientHello in its record")
         at = 4 + 2 + 32  # the head, legacy_version, random
         at = _skip(message, at, 1)  # legacy_session_id
-        at = _skip(message, at, 2)  # cipher_suites
+        begin, at = at + 2, _skip(message, at, 2)
+        self.suites = message[begin:at]
         at = _skip(message, at, 1)  # legacy_compression_methods
         if at == size:
             return  # TLS 1.2 without extensions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 import time
 from pathlib import Path
@@ -14,10 +15,12 @@ from hemi.errors import EnvError
 from hemi.tls import (
     Identity,
     Policy,
+    Site,
     SiteTable,
     check_certificate,
     check_policy,
     format_name,
+    is_fit_for_h2,
     make_context,
     warn_of_certificate,
 )
@@ -298,6 +301,60 @@ def test_ciphers_are_kept(authority: Authority, identity: Identity) -> None:
             connect(server.port, other)
         [failure] = until(lambda: server.failures)
         assert failure.reason == "no shared cipher"
+
+
+# HTTP/2 and the suites of TLS 1.2 (RFC 9113 §9.2.2)
+
+GOOD, WEAK = "ECDHE-ECDSA-AES128-GCM-SHA256", "ECDHE-ECDSA-AES256-SHA"
+BOTH = ("h2", "http/1.1")
+
+
+def test_all_of_the_default_suites_are_fit_for_http_2(identity: Identity) -> None:
+    site = Site(identity, Policy(alpn=BOTH))
+    suites: Any = site.context.get_ciphers()
+    assert all(is_fit_for_h2(suite) for suite in suites)
+    assert site.h1_context is None
+
+
+def test_suites_that_are_not_fit_for_http_2() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers("ALL:eNULL:@SECLEVEL=0")
+    suites: Any = context.get_ciphers()
+    fit = {suite["name"] for suite in suites if is_fit_for_h2(suite)}
+    assert {GOOD, "DHE-RSA-AES128-GCM-SHA256", "TLS_AES_128_GCM_SHA256"} <= fit
+    for name in fit - {"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"}:
+        assert re.match("(ECDHE|DHE)-.*(GCM|CCM|CHACHA20)", name), name
+    for name in (WEAK, "AES128-GCM-SHA256", "PSK-AES128-GCM-SHA256", "ADH-AES128-GCM-SHA256", "NULL-SHA256"):
+        assert name not in fit
+
+
+@pytest.mark.parametrize(
+    ("version", "offered", "protocol", "suite"),
+    [
+        ("TLSv1_2", f"{WEAK}:{GOOD}", "h2", GOOD),  # whatever the client likes best
+        ("TLSv1_2", GOOD, "h2", GOOD),
+        ("TLSv1_2", WEAK, "http/1.1", WEAK),
+        ("TLSv1_2", f"{WEAK}:ECDHE-ECDSA-AES256-GCM-SHA384", "http/1.1", WEAK),  # of which only one is ours
+        ("TLSv1_3", WEAK, "h2", None),
+        ("", WEAK, "h2", None),
+    ],
+)
+def test_http_2_only_over_suites_that_are_fit(
+    authority: Authority, identity: Identity, version: str, offered: str, protocol: str, suite: str | None
+) -> None:
+    with serving(one_site(identity, Policy(ciphers=f"{WEAK}:{GOOD}", alpn=BOTH))) as server:
+        client = client_context(authority, version=version)
+        client.set_ciphers(offered)
+        client.set_alpn_protocols(["h2", "http/1.1"])
+        with connect(server.port, client) as sock:
+            assert sock.selected_alpn_protocol() == protocol
+            assert suite is None or sock.cipher()[0] == suite  # type: ignore[index]
+
+
+def test_http_2_alone_has_no_other_way(identity: Identity) -> None:
+    site = Site(identity, Policy(ciphers=WEAK, alpn=("h2",)))
+    assert site.h1_context is None
+    assert site.context_for(b"") is site.context
 
 
 # Client certificates

@@ -85,6 +85,8 @@ def test_a_real_one_in_records_of(size: int) -> None:
 
 def test_without_a_name_and_without_extensions() -> None:
     assert read(real_hello(None, ())).server_name == ""
+    suites = read(real_hello(None, ())).suites
+    assert b"\x13\x01" in [suites[at : at + 2] for at in range(0, len(suites), 2)], "TLS_AES_128_GCM_SHA256"
     assert read(record(hello(None))).server_name == ""
     assert read(record(hello(b""))).server_name == ""
 
