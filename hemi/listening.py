@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 from hemi.binding import ListenOptions
 from hemi.component import Component, prop
 from hemi.library.networktable import NetworkTable, plain
+from hemi.listeners import Listener, listen, takes_datagrams
 from hemi.peers import UDS_HOST
-from hemi.sockets import Listener, listen, takes_datagrams
 from hemi.tls import ClientAuth, MinVersion, Policy, check_policy
 from hemi.values import Address, Duration, Mode, Network, Path
 

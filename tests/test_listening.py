@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from hemi.errors import EnvError
+from hemi.listeners import Listener, listening_keys
 from hemi.listening import StreamListening
-from hemi.sockets import Listener, listening_keys
 from tests import samples
 
 
@@ -147,7 +147,7 @@ def test_datagrams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (tmp_path / "d").stat().st_mode & 0o777 == 0o600
     for listener in listeners:
         listener.release()
-    monkeypatch.setattr("hemi.sockets.share", 2)
+    monkeypatch.setattr("hemi.listeners.share", 2)
     (listener,) = one.take_datagrams()  # a path is the first process's
     assert not listener.address.path
     listener.release()

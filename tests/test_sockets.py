@@ -1,11 +1,10 @@
-"""Channels, sweeping, listening and accepting."""
+"""Channels, and sweeping."""
 
 from __future__ import annotations
 
 import math
 import os
 import socket
-import stat
 from _socket import socket as RawSocket
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +14,8 @@ from typing import Any
 import gevent
 import pytest
 
-from hemi import sockets
-from hemi.errors import EnvError
-from hemi.sockets import Acceptor, Channel, DeadlinePassed, ListenOptions, Sweeper, is_broken, listen
-from hemi.values import Addr
-from tests.webkit import until
+from hemi.sockets import Channel, DeadlinePassed, Sweeper, is_broken
+from tests.waiting import until
 
 
 def pair(write_timeout: float = 60.0) -> tuple[Channel, Any]:
@@ -199,173 +195,3 @@ def test_broken_or_not() -> None:
     assert is_broken(ConnectionResetError(104, "x")) and is_broken(BrokenPipeError(32, "x"))
     assert is_broken(DeadlinePassed("late"))
     assert not is_broken(PermissionError(1, "x"))
-
-
-# Listening
-
-
-def address(text: str = "", host: str = "127.0.0.1") -> Addr:
-    return Addr("", 0, text) if text else Addr(host, 0, "")
-
-
-def test_listeners_are_shared_by_address(tmp_path: Path) -> None:
-    where = address(str(tmp_path / "s"))
-    one, other = listen(where, ListenOptions(), "a"), listen(where, ListenOptions(), "b")
-    assert one is other and one.users == 2
-    one.release()
-    assert (tmp_path / "s").exists()
-    other.release()
-    assert not (tmp_path / "s").exists()
-
-
-def test_port_0_is_each_owners_own() -> None:
-    one, other, again = (listen(address(), ListenOptions(), owner) for owner in "aba")
-    assert one is again and one is not other
-    for listener in (one, other, again):
-        listener.release()
-
-
-def test_uds_mode_and_strangers(tmp_path: Path) -> None:
-    path = tmp_path / "s"
-    listener = listen(address(str(path)), ListenOptions(uds_mode=0o600), "a")
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    path.unlink()
-    path.write_text("somebody else's")
-    listener.release()
-    assert path.read_text() == "somebody else's"
-
-
-def test_uds_in_use(tmp_path: Path) -> None:
-    path = tmp_path / "s"
-    other = socket.socket(socket.AF_UNIX)
-    other.bind(str(path))
-    other.listen(1)
-    with pytest.raises(EnvError, match="in use"):
-        listen(address(str(path)), ListenOptions(), "a")
-    other.close()
-    listen(address(str(path)), ListenOptions(), "a").release()
-    assert not path.exists()
-
-
-def test_unknown_owners(tmp_path: Path) -> None:
-    with pytest.raises(EnvError, match="no-such-user"):
-        listen(address(str(tmp_path / "s")), ListenOptions(uds_user="no-such-user"), "a")
-
-
-def test_options_of_sockets_in_use(tmp_path: Path) -> None:
-    path = tmp_path / "s"
-    before, after = ListenOptions(uds_mode=0o600), ListenOptions(uds_mode=0o666)
-    first = listen(address(str(path)), before, "a")
-    gone = listen(address(str(tmp_path / "t")), before, "a")
-    (tmp_path / "t").unlink()
-    sockets.wishes.clear()
-    second = listen(address(str(path)), after, "a")
-    listen(address(str(path)), before, "b")  # the first one counts
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600, "listening alone changes nothing"
-    listen(address(str(tmp_path / "t")), after, "a")
-    with pytest.raises(EnvError, match=r"cannot change /.*/t: No such file"):
-        sockets.adjust_all()
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600, "all or nothing"
-    del sockets.wishes[gone.key]
-    undo = sockets.adjust_all()
-    assert stat.S_IMODE(path.stat().st_mode) == 0o666
-    undo()
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    for listener in (first, second, second, gone, gone):
-        listener.release()
-
-
-def test_one_family_or_both() -> None:
-    with_name = listen(address(host="::1"), ListenOptions(), "v6")
-    both = listen(address(host=""), ListenOptions(), "both")
-    option = (socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
-    assert with_name.sock.getsockopt(*option) == 1
-    assert both.sock.getsockopt(*option) == 0
-    assert "users=1" in repr(both)
-    with_name.release()
-    both.release()
-
-
-# Accepting
-
-
-class Accepting:
-    """An acceptor and what it has accepted."""
-
-    def __init__(self) -> None:
-        self.listener = listen(address(), ListenOptions(), "acceptor")
-        self.accepted: list[RawSocket] = []
-        self.said: list[str] = []
-        self.full = False
-        self.acceptor = Acceptor(
-            self.listener, lambda sock, _: self.accepted.append(sock), self.said.append, lambda: self.full
-        )
-        self.acceptor.start()
-
-    def dial(self) -> Any:
-        return socket.create_connection(self.listener.sock.getsockname(), timeout=5)
-
-    def close(self) -> None:
-        self.acceptor.stop()
-        self.acceptor.stop()
-        for sock in self.accepted:
-            sock.close()
-        self.listener.release()
-
-
-@pytest.fixture
-def accepting() -> Iterator[Accepting]:
-    accepting = Accepting()
-    yield accepting
-    accepting.close()
-
-
-def test_accepting(accepting: Accepting) -> None:
-    clients = [accepting.dial() for _ in range(100)]
-    until(lambda: len(accepting.accepted) == 100)
-    for sock in accepting.accepted:
-        assert sock.gettimeout() == 0.0
-        assert not os.get_inheritable(sock.fileno())
-        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-    for client in clients:
-        client.close()
-
-
-def test_a_pause(accepting: Accepting, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks = [0]
-
-    def is_full() -> bool:
-        looks[0] += 1
-        return accepting.full
-
-    accepting.acceptor.is_full = is_full
-    accepting.full = True
-    with accepting.dial(), accepting.dial():
-        until(lambda: accepting.acceptor.paused)
-        before = looks[0]
-        gevent.sleep(0.35)
-        assert looks[0] - before <= 5  # no busy loop
-        assert accepting.accepted == []
-        accepting.full = False
-        until(lambda: len(accepting.accepted) == 2)
-        assert not accepting.acceptor.paused
-        assert len(accepting.said) == 1
-        accepting.full = True
-        with accepting.dial():
-            until(lambda: accepting.acceptor.paused)
-            until(lambda: len(accepting.said) == 2)
-            accepting.full = False
-            until(lambda: len(accepting.accepted) == 3)
-
-
-def test_the_reserve(accepting: Accepting) -> None:
-    """When a descriptor of the reserve was given out, accepting pauses."""
-    accepting.acceptor._limit = 3
-    with accepting.dial(), accepting.dial():
-        until(lambda: accepting.acceptor.paused)
-        assert len(accepting.accepted) == 1
-        assert "is in use" in accepting.said[0]
-        gevent.sleep(2.5 * sockets.RETRY_INTERVAL)
-        assert len(accepting.accepted) == 1
-        accepting.acceptor._limit = 10_000
-        until(lambda: len(accepting.accepted) == 2)

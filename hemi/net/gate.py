@@ -11,10 +11,12 @@ import gevent
 from gevent import get_hub
 from gevent.event import Event
 
+from hemi.acceptor import Acceptor
+from hemi.listeners import Listener
 from hemi.net.conn import TCPXConn
 from hemi.peers import peer_of, read_header
 from hemi.proxy_protocol import ProxyProtocolError
-from hemi.sockets import Acceptor, Channel, Cuttable, Listener, Sweeper, is_broken
+from hemi.sockets import Channel, Cuttable, Sweeper, is_broken
 from hemi.stage import LOOK
 from hemi.tlschannel import HandshakeFailed, TLSChannel
 

@@ -19,10 +19,11 @@ from gevent import get_hub
 from gevent.event import Event
 
 from hemi.library.sparing import Sparing
+from hemi.listeners import Listener
 from hemi.net.udpconn import UDPXConn
 from hemi.net.udpport import SIZE, Info, answer_info, info_room
 from hemi.proxy_protocol import SIGNATURE, Header, ProxyProtocolError, parse
-from hemi.sockets import READ, SWEEP_INTERVAL, Listener, Sweeper
+from hemi.sockets import READ, SWEEP_INTERVAL, Sweeper
 
 if TYPE_CHECKING:
     from hemi.net.udplistening import UDPXListening

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 import gevent
 import gevent.lock
 
-import hemi.sockets
+import hemi.listeners
 from hemi.component import Component
 from hemi.errors import BugError, ConfigError, EnvError, HemiError
 from hemi.logger import Logger
@@ -64,7 +64,7 @@ class StageKeeper:
     def _make(self) -> Stage:
         """Builds and prepares a stage. Raises what these raise."""
         stage = self._build()
-        hemi.sockets.wishes.clear()
+        hemi.listeners.wishes.clear()
         stage.prepare()
         return stage
 
@@ -101,7 +101,7 @@ class StageKeeper:
         """Starts a prepared stage; the one that served until now retires."""
         old = self.current
         try:
-            undo = hemi.sockets.adjust_all()
+            undo = hemi.listeners.adjust_all()
         except EnvError:
             stage.stop(time.monotonic())
             raise

@@ -18,7 +18,8 @@ import gevent.socket
 from gevent.event import AsyncResult
 from gevent.lock import RLock
 
-import hemi.sockets
+import hemi.acceptor
+import hemi.listeners
 from hemi.binding import ListenOptions
 from hemi.errors import EXIT_CRASH, EXIT_STOP, BugError, ConfigError, EnvError, HemiError
 from hemi.procmgr import profiles  # noqa: F401  it registers orders
@@ -65,9 +66,9 @@ class Worker:
         self._sending = RLock()
         self._sock: Any = None
         self.turn = Turn(board, seat.slot, self.conns)
-        hemi.sockets.provider = self.lifeline.take
-        hemi.sockets.turn = self.turn
-        hemi.sockets.share = seat.number
+        hemi.listeners.provider = self.lifeline.take
+        hemi.acceptor.turn = self.turn
+        hemi.listeners.share = seat.number
 
     def __repr__(self) -> str:
         return f"<Worker {self.seat.number} {self.keeper!r}>"
@@ -140,11 +141,11 @@ class Worker:
 
     def keys(self) -> list[str]:
         """The listening sockets that the stages name."""
-        return [key_text(key) for key in hemi.sockets.listening_keys()]
+        return [key_text(key) for key in hemi.listeners.listening_keys()]
 
     def wishes(self) -> dict[str, ListenOptions]:
         """How the stage that was prepared last wants its listening sockets to be."""
-        return {key_text(key): options for key, options in hemi.sockets.wishes.items()}
+        return {key_text(key): options for key, options in hemi.listeners.wishes.items()}
 
     def stages(self) -> list[Stage]:
         """The stages that are alive, the one that serves first."""

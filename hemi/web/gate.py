@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import gevent
 from gevent.event import Event
 
+from hemi.acceptor import Acceptor
+from hemi.listeners import Listener
 from hemi.peers import peer_named, peer_of, read_header
 from hemi.proxy_protocol import ProxyProtocolError
-from hemi.sockets import Acceptor, Channel, Cuttable, Listener, Sweeper, is_broken
+from hemi.sockets import Channel, Cuttable, Sweeper, is_broken
 from hemi.stage import LOOK
 from hemi.tlschannel import PLAIN_HTTP_ANSWER, HandshakeFailed, TLSChannel
 from hemi.web.h1.conn import Server1Conn

@@ -11,7 +11,7 @@ from time import monotonic
 import gevent
 import pytest
 
-import hemi.sockets
+import hemi.listeners
 from hemi.procmgr.single import addresses
 from tests.net.kit import Net, until
 from tests.net.udpkit import Client, backend, nodes, router, to
@@ -78,14 +78,14 @@ def test_unnamed_clients_of_unix_sockets_are_one_source(net: Start, tmp_path: Pa
 def test_only_the_first_process_takes_the_datagrams_of_a_path(
     net: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hemi.sockets, "share", 2)
+    monkeypatch.setattr(hemi.listeners, "share", 2)
     with nodes(None) as (node,):
         one = net(
             router(to("b"), backends=backend("b", node.address), address=f'["{tmp_path}/d", "127.0.0.1:0"]')
         )
         assert len(one.owner("front").addresses) == 1
         assert not (tmp_path / "d").exists()
-        assert hemi.sockets.listening_keys()[-1] == ("udp 127.0.0.1:0 #2", "front")
+        assert hemi.listeners.listening_keys()[-1] == ("udp 127.0.0.1:0 #2", "front")
 
 
 def test_an_address_is_given_back_once(net: Start) -> None:

@@ -22,12 +22,12 @@ PROGRAM = """
 import tests.patching
 import json, resource, sys
 import gevent
-from hemi import sockets
+from hemi.acceptor import Acceptor
 from tests.webkit import serve
 
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
 tries = {"accept": 0, "resume": 0}
-accept, resume = sockets.Acceptor._accept, sockets.Acceptor._resume
+accept, resume = Acceptor._accept, Acceptor._resume
 
 def counting_accept(self):
     tries["accept"] += 1
@@ -37,7 +37,7 @@ def counting_resume(self):
     tries["resume"] += 1
     resume(self)
 
-sockets.Acceptor._accept, sockets.Acceptor._resume = counting_accept, counting_resume
+Acceptor._accept, Acceptor._resume = counting_accept, counting_resume
 
 def app(req, resp):
     if req.path == "/tries":

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import gevent
 from gevent import get_hub
 
+from hemi.acceptor import RESERVED_FILES
 from hemi.builtin.backends.udpx_backend import UDPXBackend
 from hemi.component import prop
 from hemi.library.sparing import Sparing
@@ -24,7 +25,7 @@ from hemi.net.udpport import LOST, SIZE
 from hemi.peers import UDS_HOST
 from hemi.proxy_protocol import build_v2
 from hemi.resolvconf import literal_family
-from hemi.sockets import READ, RESERVED_FILES
+from hemi.sockets import READ
 from hemi.upstream.dial import dial_datagrams
 from hemi.upstream.errors import DialFailed, UpstreamError
 from hemi.upstream.node import Node

@@ -9,11 +9,12 @@ from typing import Any, Literal
 from gevent import get_hub
 
 from hemi.component import prop
+from hemi.listeners import Listener
 from hemi.net.conn import TCPXConn
 from hemi.net.listening import TCPXListening
 from hemi.net.udpport import SIZE, answer_info, info_room
 from hemi.server import Server
-from hemi.sockets import READ, Listener
+from hemi.sockets import READ
 from hemi.values import Duration
 
 __all__ = ["EchoServer"]
