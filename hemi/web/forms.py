@@ -351,7 +351,8 @@ class _MultipartParser:
         assert isinstance(content, BytesIO)
         try:
             upload.file = tempfile.TemporaryFile(dir=self.spool_dir, prefix="upload-")  # noqa: SIM115
-            upload.file.write(content.getbuffer())
+            with content.getbuffer() as view:
+                upload.file.write(view)
         except OSError as error:
             raise _no_room(error) from error
         self.memory -= upload.size
