@@ -40,6 +40,7 @@ from tests.h2raw import (
     settings,
 )
 from tests.tlskit import Authority
+from tests.web.proxy.proxykit import proxying
 from tests.webkit import Client, Site, config, dial, hello, load, running, serve, until
 
 LAST = 0x7FFFFFFF
@@ -208,8 +209,8 @@ def reloaded() -> Iterator[tuple[Any, list[Any]]]:
     sites: list[Site] = []
     stopping: list[Any] = []
 
-    def begin(name: str, drain: float = 10.0, **more: Any) -> Site:
-        site = Site(load(config(named(name), **more)))
+    def begin(app: Any, drain: float = 10.0, **more: Any) -> Site:
+        site = Site(load(config(named(app) if isinstance(app, str) else app, **more)))
         old = sites[-1].stage if sites else None
         site.stage.start(old)
         sites.append(site)
@@ -305,6 +306,44 @@ def test_reloads_under_load_lose_no_request() -> None:
         assert seen == {b"0", b"1", b"2", b"3", b"4", b"5"}
         gevent.joinall(stopping, timeout=10, raise_error=True)
         assert all(one.dead for one in stopping)
+
+
+def test_a_real_client_loses_nothing_and_sends_nothing_twice() -> None:
+    """The proxy as a client: requests that may not be repeated, on connections that are told to leave all the time."""
+    served: Counter[str] = Counter()
+
+    def counting(req: Request, resp: Response) -> bool:
+        served[f"{req.path} {req.read().decode()}"] += 1
+        gevent.sleep(0.002)
+        resp.send("done")
+        return True
+
+    with reloaded() as (begin, stopping):
+        address = begin(counting).address
+        wanted: Counter[str] = Counter()
+        with proxying(
+            address, backend={"version": "2", "max_fails": 0}, address="127.0.0.2:0", max_retries=0
+        ) as site:
+            running = True
+
+            def load_it(who: int) -> None:
+                with site.connect() as client:
+                    while running:
+                        number = len(wanted)
+                        wanted[f"/{who} {number}"] += 1
+                        client.request("POST", f"/{who}", content=[str(number).encode()])
+                        answer = client.answer()
+                        assert (answer.status, answer.content) == (200, b"done"), site.log.entries
+
+            clients = [gevent.spawn(load_it, who) for who in range(8)]
+            for _ in range(6):
+                before = served.total()
+                until(lambda before=before: served.total() > before + 20)
+                begin(counting)
+            running = False
+            gevent.joinall(clients, timeout=30, raise_error=True)
+        assert served == wanted
+        gevent.joinall(stopping, timeout=10, raise_error=True)
 
 
 def test_a_client_that_does_not_answer_the_ping_is_told_in_a_second() -> None:
