@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,8 @@ from hemi.errors import EnvError, UsageError
 from hemi.logger import Logger
 from hemi.meter import new_meter
 from hemi.values import Children, Hostname, Named, Path, Ref, Secret
+from hemi.web import apploader
+from hemi.web.apploader import is_patched
 from hemi.web.errors import HTTPError, SearchAgain
 from hemi.web.handlet import Handlet
 from hemi.web.limits import Limited
@@ -67,15 +68,24 @@ class Webapp(Limited, kind="webapps", sign="webapp"):
 
     def check(self) -> Iterator[str | tuple[str, str]]:
         """What does not fit together."""
-        for status in self.error_pages:
+        for status, path in self.error_pages.items():
             if not (status.isdigit() and 400 <= int(status) <= 599):
                 yield "error_pages", f"must be keyed by a status from 400 to 599, not {status!r}"
+            try:
+                _read_page(path)
+            except (EnvError, UsageError) as error:
+                yield "error_pages", f"must be files that can be shown: {error}"
         logger = self.access_log or self.stage.access_log
         problem = logger.format_problem(LOG_SCOPE) if logger is not None else None
         if problem:
             yield f"access_log: {problem}"
         if self.init is not None and not all(self.init.partition(":")):
             yield "init", f'must be "module:function", not {self.init!r}'
+        elif self.init is not None and is_patched():
+            try:
+                _import_hook(self.init)
+            except UsageError as error:
+                yield "init", f"must be importable: {error}"
 
     def prepare(self) -> None:
         """Reads the error pages, runs the init hook, compiles the rules to a flat chain."""
@@ -94,11 +104,7 @@ class Webapp(Limited, kind="webapps", sign="webapp"):
             self._run_init(self.init)
 
     def _run_init(self, spec: str) -> None:
-        module, _, name = spec.partition(":")
-        try:
-            hook = getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError) as error:
-            raise UsageError(f"init {spec!r} cannot be imported: {error}") from error
+        hook = _import_hook(spec)
         try:
             hook(self)
         except Exception as error:
@@ -158,6 +164,14 @@ class Webapp(Limited, kind="webapps", sign="webapp"):
 
 def _host_of(req: Request) -> str:
     return f"[{req.hostname}]" if ":" in req.hostname else req.hostname
+
+
+def _import_hook(spec: str) -> Callable[[Webapp], object]:
+    """What "module:function" names. Raises UsageError."""
+    hook = apploader.load(spec)
+    if not callable(hook):
+        raise UsageError(f"{spec!r} must be a function, not {hook!r:.80}")
+    return hook  # type: ignore[no-any-return]  # whatever it takes
 
 
 def _read_page(path: str) -> tuple[str, bytes]:

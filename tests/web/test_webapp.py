@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import hemi.builtin  # noqa: F401  registers its components
+from hemi.errors import ConfigError
 from hemi.web.errors import SearchAgain
 from hemi.web.request import Request
 from hemi.web.response import Response
 from hemi.web.uri import BadTarget
 from hemi.web.webapp import MAX_RESTARTS
-from tests.webkit import scripted, serve
+from tests.webkit import config, load, scripted, serve
 
 
 def show(req: Request, resp: Response) -> bool:
@@ -37,6 +40,29 @@ def test_the_search_begins_anew() -> None:
         assert answer.content.decode() == '["/b","/n%C3%ABw/../%2e/b","a=2","/old?a=1","2"]'
         assert answer.header("x-turned") is None and answer.header("x-of-the-first-search") is None
         assert site.access[0].line == "GET /old?a=1 HTTP/1.1"
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        (
+            {"error_pages": {"404": "/none/404.html"}},
+            r"error_pages must be files .*/none/404.html: No such file",
+        ),
+        ({"error_pages": {"404": "/"}}, r"error_pages must be files that can be shown: .* /: Is a directory"),
+        (
+            {"error_pages": {"200": __file__}},
+            "error_pages must be keyed by a status from 400 to 599, not '200'",
+        ),
+        ({"init": "nowhere"}, "init must be \"module:function\", not 'nowhere'"),
+        ({"init": "nowhere:to_be_found"}, "init must be importable: .* No module named 'nowhere'"),
+        ({"init": "os:nothing"}, "init must be importable: .* os has no nothing"),
+        ({"init": "os:sep"}, "init must be importable: 'os:sep' must be a function, not '/'"),
+    ],
+)
+def test_what_could_not_be_prepared_is_found_before(given: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        load(config(webapp=given))
 
 
 def test_circles_end() -> None:
