@@ -21,6 +21,7 @@ import hemi.builtin.handlets.host_checker
 import hemi.builtin.handlets.http_proxy
 import hemi.builtin.handlets.https_checker
 import hemi.builtin.handlets.limit
+import hemi.builtin.handlets.readiness
 import hemi.builtin.handlets.redirect
 import hemi.builtin.handlets.referer
 import hemi.builtin.handlets.rewrite

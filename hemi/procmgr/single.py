@@ -86,12 +86,16 @@ def _obey(keeper: StageKeeper, orders: _Orders) -> int:
     """Carries out the signals as they come."""
     while True:
         order = orders.get()
+        assert order is not None
         if order == signal.SIGHUP:
             keeper.request_reload()
         elif order == signal.SIGUSR1:
             keeper.reopen()
         else:
             break
+    if order == signal.SIGTERM and _delay(keeper, orders):
+        keeper.stop(time.monotonic())
+        return EXIT_STOP
     stopping = gevent.spawn(keeper.stop, time.monotonic() + keeper.drain_timeout)
     stopping.link(lambda _: orders.put(0))
     while (order := orders.get()) in (signal.SIGHUP, signal.SIGUSR1):
@@ -101,6 +105,18 @@ def _obey(keeper: StageKeeper, orders: _Orders) -> int:
         return EXIT_STOP
     stopping.get()
     return EXIT_QUIT
+
+
+def _delay(keeper: StageKeeper, orders: _Orders) -> bool:
+    """Serves on for `shutdown_delay`, while readiness checks fail. True when another signal has hurried it."""
+    assert keeper.current is not None
+    deadline = time.monotonic() + keeper.current.shutdown_delay
+    for stage in (keeper.current, *keeper.draining):
+        stage.leaving = True
+    while (left := deadline - time.monotonic()) > 0:
+        if orders.get(left) in (signal.SIGTERM, signal.SIGINT):
+            return True
+    return False
 
 
 class _Orders:
@@ -130,11 +146,12 @@ class _Orders:
         self._queue.append(signum)
         self._waker.send()
 
-    def get(self) -> int:
-        """Waits for the next one."""
+    def get(self, seconds: float | None = None) -> int | None:
+        """Waits for the next one; None when there was none for so many seconds."""
         while not self._queue:
             self._ready.clear()
-            self._ready.wait()
+            if not self._ready.wait(seconds):
+                return None
         return self._queue.popleft()
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.client import Client
 from tests.processes.leaderkit import CONFIG, TRICKY, Leader, Load, gone, kill_hard
-from tests.running import until
+from tests.running import GoroxProcess, until
 
 Start = Callable[..., Leader]
 
@@ -83,11 +83,21 @@ def test_a_second_term_hurries(lead: Start) -> None:
 
 
 def test_shutdown_delay_serves_on(lead: Start) -> None:
-    leader = lead("shutdown_delay: 1s\n" + CONFIG)
+    ready = '      - {if: $path == "/ready", handlets: readiness}\n      - return_code: 200\n'
+    config = "shutdown_delay: 1s\n" + CONFIG.replace("      - return_code: 200\n", ready)
+    leader = lead(config)
+    assert leader.fetch("/ready") == "ready\n"
     leader.signal(signal.SIGTERM)
     leader.wait_log("stopping in 1 s")
+    assert leader.fetch("/ready") == "leaving\n"
     assert leader.fetch() == "first"
     assert leader.wait() == 0
+    single = GoroxProcess(leader.folder, config)
+    single.signal(signal.SIGTERM)
+    with single.client() as client:
+        assert until(lambda: client.request("GET", "/ready").text == "leaving\n", 5)
+    single.signal(signal.SIGTERM)
+    assert single.wait() == 10, "hurried"
 
 
 @pytest.mark.parametrize(
