@@ -314,7 +314,7 @@ def test_a_real_client_loses_nothing_and_sends_nothing_twice() -> None:
 
     def counting(req: Request, resp: Response) -> bool:
         served[f"{req.path} {req.read().decode()}"] += 1
-        gevent.sleep(0.002)
+        gevent.sleep(0.02)
         resp.send("done")
         return True
 
@@ -335,7 +335,7 @@ def test_a_real_client_loses_nothing_and_sends_nothing_twice() -> None:
                         answer = client.answer()
                         assert (answer.status, answer.content) == (200, b"done"), site.log.entries
 
-            clients = [gevent.spawn(load_it, who) for who in range(8)]
+            clients = [gevent.spawn(load_it, who) for who in range(16)]
             for _ in range(6):
                 before = served.total()
                 until(lambda before=before: served.total() > before + 20)
