@@ -53,6 +53,14 @@ class Lines:
         return [line for line in self.lines if text in line]
 
 
+NODE = 'address: "127.0.0.1:1"'
+
+
+def listed(*nodes: str, more: str = "") -> str:
+    """A backend with these nodes, for `load`."""
+    return f"b: {{type: echo_backend, nodes: [{', '.join(f'{{{node}}}' for node in nodes)}]{more}}}"
+
+
 def load(text: str, dirs: Dirs) -> Stage:
     """A stage with the backends that are written in `text`, one a line; what comes behind "---" is the stage's."""
     text, _, more = text.partition("\n---\n")

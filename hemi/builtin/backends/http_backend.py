@@ -79,8 +79,9 @@ class HTTPBackend(WebBackend, sign="http_backend"):
         self.shared: set[Backend2Conn] = set()
         self._streams_sweeper = Sweeper(self.shared)
 
-    def _policy(self) -> ClientPolicy:
-        policy = super()._policy()
+    def tls_policy(self) -> ClientPolicy:
+        """How to speak TLS with the nodes; over it they may know HTTP/2."""
+        policy = super().tls_policy()
         return replace(policy, alpn=("h2", "http/1.1")) if self.version == "2" else policy
 
     def check(self) -> Iterator[str | tuple[str, str]]:
