@@ -159,7 +159,7 @@ class Request:
     # Fields
 
     def header(self, name: str, default: str | None = None) -> str | None:
-        """The value of a field, the last one if there are several; `default` when there is none."""
+        """The value of a field, joined by commas if it came several times; `default` when there is none."""
         value = self.index.get(name.lower().encode("latin-1"))
         return default if value is None else value.decode("latin-1")
 
@@ -413,7 +413,11 @@ class Request:
             if self.media_type() not in ("application/x-www-form-urlencoded", "multipart/form-data"):
                 self._form = Form([], [])
                 return self._form
-            reader = FormReader(self.header_text("content-type"), owner.form_limits(), owner.stage.dirs.tmp)
+            spool_dir = owner.stage.dirs.tmp
+            try:
+                reader = FormReader(self.header_text("content-type"), owner.form_limits(), spool_dir)
+            except FormError as error:  # no boundary, or a charset that is none
+                raise HTTPError(error.status, str(error)) from error
             try:
                 for data in self:
                     reader.feed(data)

@@ -94,3 +94,26 @@ def test_the_end_of_uploads() -> None:
         client.request("POST", "/", {"content-type": "multipart/form-data; boundary=b"}, content=content)
         assert client.answer().status == 500
         assert forms[0].uploads[0].file.closed
+
+
+@pytest.mark.parametrize(
+    ("content_type", "status"),
+    [
+        ("multipart/form-data", 400),
+        ('multipart/form-data; boundary=""', 400),
+        ("multipart/form-data; boundary=b", 400),  # which is not in the content
+        ("application/x-www-form-urlencoded; charset=zip", 415),
+        ("application/x-www-form-urlencoded", 200),
+        ("text/plain", 200),  # no form, and so without fields
+    ],
+)
+def test_forms_that_cannot_be_read_are_the_client_s_fault(content_type: str, status: int) -> None:
+    def app(req: Request, resp: Response) -> bool:
+        resp.send(req.form("a") or "none")
+        return True
+
+    with serve(app) as site, site.connect() as client:
+        for _ in range(2):
+            client.request("POST", "/", {"content-type": content_type}, content=b"a=1")
+            assert client.answer().status == status
+        assert not site.log.of("error")
