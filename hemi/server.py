@@ -32,6 +32,12 @@ class Server(Component, kind="servers"):
         """
         return None
 
+    def rehearse(self) -> None:
+        """Does what must succeed before a new process is said to be ready, when all has started.
+
+        Raises EnvError.
+        """
+
     def urls(self) -> list[str]:
         """The addresses as one may type them into a client."""
         return self.addresses

@@ -81,6 +81,8 @@ class Turn:
         self.count = count
         self.open = False
         """Whether this worker has begun to accept, and has not ended."""
+        self.waiting = False
+        """The worker is not ready yet; what comes waits in the queue, for others or until it is."""
         self._gave_way = 0.0
         self._insist_until = 0.0
 
@@ -99,7 +101,7 @@ class Turn:
         now = monotonic()
         mine = self.count()
         if not self.open:
-            return True
+            return not self.waiting
         self.board.note(self.slot, mine, now)
         least = self.board.least_of_others(self.slot, now)
         if least < 0 or mine <= least or now < self._insist_until:

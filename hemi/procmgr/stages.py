@@ -19,6 +19,7 @@ import hemi.listeners
 from hemi.component import Component
 from hemi.errors import BugError, ConfigError, EnvError, HemiError
 from hemi.logger import Logger
+from hemi.server import Server
 from hemi.stage import Stage
 
 __all__ = ["StageKeeper"]
@@ -46,10 +47,15 @@ class StageKeeper:
         return f"<StageKeeper current={self.current!r} draining={len(self.draining)} reloads={self.reloads}>"
 
     def start(self) -> None:
-        """Builds, prepares and starts the first stage. Raises what these raise."""
+        """Builds, prepares and starts the first stage, and rehearses with it. Raises what these raise."""
         with self._lock:
             stage = self._make()
             stage.start()
+            try:
+                _rehearse(stage)
+            except BaseException:
+                stage.stop(time.monotonic())
+                raise
             self.current = stage
 
     def prepare_next(self) -> Stage:
@@ -179,6 +185,16 @@ class StageKeeper:
         finally:
             if got:
                 self._lock.release()
+
+
+def _rehearse(stage: Stage) -> None:
+    """Has the servers make sure that they work. Raises EnvError."""
+    for server in stage.members["servers"].values():
+        try:
+            if isinstance(server, Server):
+                server.rehearse()
+        except EnvError as error:
+            raise EnvError(f"{server.place}: {server.label}: {error}") from error
 
 
 def _within(component: Component) -> Iterator[Component]:

@@ -81,10 +81,12 @@ class Worker:
         self.watchdog.start()
         gevent.spawn(self._obey)
         gevent.signal_handler(signal.SIGTERM, self.quit)
+        self.turn.waiting = True
         try:
             self.keeper.start()
         except HemiError as error:
             return self._cannot_begin(error)
+        self.turn.waiting = False
         self.lifeline.close_rest()
         stage = self.keeper.current
         assert stage is not None

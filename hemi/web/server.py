@@ -17,13 +17,14 @@ from hemi.values import Duration, Network, Ref, Size
 from hemi.web.explain import explain
 from hemi.web.fields import check_value
 from hemi.web.gate import Gate
-from hemi.web.h1.conn import KnownHead, KnownLine
 from hemi.web.h1.framing import Refusal
+from hemi.web.h1.known import KnownHead, KnownLine
 from hemi.web.h2 import settings
 from hemi.web.h2.head import KnownFields
 from hemi.web.h2.settings import settings_frame
 from hemi.web.hosts import HostTable, Site
 from hemi.web.realip import Networks, believe
+from hemi.web.rehearsal import problem_of, rehearse
 from hemi.web.uri import BadTarget
 from hemi.web.variables import LOG_SCOPE
 from hemi.web.webapp import Webapp
@@ -124,6 +125,11 @@ class HTTPXServer(StreamListening, Server, sign="httpx_server"):
     forced_scheme: Literal["http", "https"] | None = prop(
         None, "What requests report as their scheme, when something in front ends TLS."
     )
+    warm_up: list[str] = prop(
+        [],
+        "Paths or URLs that a new worker requests of itself; it is ready when all are answered, below 500.",
+        inherit=False,
+    )
     server_header: str = prop("gorox", "The Server field of responses; none when empty.")
     access_log: Ref[Logger] | None = prop(None, "Where requests are logged that no webapp wants.")
 
@@ -137,6 +143,13 @@ class HTTPXServer(StreamListening, Server, sign="httpx_server"):
             check_value(self.server_header)
         except ValueError as error:
             yield "server_header", f"must be a field value: {error}"
+        for url in self.warm_up:
+            if problem := problem_of(url):
+                yield "warm_up", problem
+        if self.warm_up and "http/1.1" not in self.protocols:
+            yield "warm_up", "needs http/1.1 among the protocols"
+        if self.warm_up and self.tls and self.tls_client_auth == "require":
+            yield "warm_up", 'must be empty with tls_client_auth "require"'
         yield from self._check_names()
         if self.tls:
             yield from self._check_tls()
@@ -241,6 +254,11 @@ class HTTPXServer(StreamListening, Server, sign="httpx_server"):
     ) -> dict[str, Any] | None:
         """What a request would meet here: see `hemi.web.explain`."""
         return explain(self, method, url, fields, source)
+
+    def rehearse(self) -> None:
+        """Makes the requests of `warm_up`."""
+        for url in self.warm_up:
+            rehearse(self, url)
 
     def take_over(self, predecessor: Stage) -> None:
         """Lets the gates of the stage before retire in favour of the new ones, address by address."""

@@ -93,6 +93,22 @@ def test_an_application_that_hangs_at_its_start(lead_two: Start) -> None:
     assert leader.end() == 0
 
 
+def test_a_worker_that_answers_badly_is_not_ready(lead: Start) -> None:
+    warm = TRICKY.replace("[one]}", "[one], warm_up: [/work]}")
+    leader = lead(warm)
+    workers = leader.workers()
+    (leader.folder / "tricks.py").write_text(
+        TRICKS.replace("word = req.path[1:]", 'raise RuntimeError("tired")')
+    )
+    status, told = ctl(leader, "rework")
+    assert status == 1
+    assert "warm_up: the answer to GET /work must be below 500, not 500; see the error log" in told[1]
+    leader.wait_log("RuntimeError: tired")
+    assert leader.workers() == workers
+    assert leader.fetch() == "first"
+    assert leader.end() == 0
+
+
 def test_who_waits_for_a_change_is_told_of_the_end(lead_two: Start) -> None:
     leader = lead_two()
     (leader.folder / "slow.py").write_text("import time\ntime.sleep(20)\n")

@@ -78,6 +78,16 @@ def test_who_does_not_accept_does_not_count(clock: list[float]) -> None:
     assert one()
 
 
+def test_who_is_not_ready_accepts_nothing() -> None:
+    turn = Turn(Board(), 0, lambda: 0)
+    assert turn(), "a process that is no worker does not wait"
+    turn.waiting = True
+    assert not turn()
+    turn.waiting = False
+    turn.open = True
+    assert turn()
+
+
 def test_slots_are_used_again() -> None:
     board = Board()
     assert [board.take(set()), board.take({0}), board.take({1})] == [0, 1, 0]

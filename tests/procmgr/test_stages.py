@@ -74,6 +74,14 @@ def test_a_reload_changes_the_sockets_that_stay(serve: Callable[..., Served], tm
     assert served.stage is old
 
 
+def test_a_stage_that_fails_its_rehearsal_does_not_begin(serve: Callable[..., Served]) -> None:
+    site = SITE.format(text="x").replace("[one]", "[one], warm_up: [/, /missing]")
+    served = serve(site)
+    assert served.stage.members["servers"]["main"].requests == 2  # type: ignore[attr-defined]
+    with pytest.raises(EnvError, match=r'"main": warm_up: the answer to GET / must be below 500, not 503'):
+        serve(site.replace("200", "503"))
+
+
 class Building:
     """Builds stages of an empty configuration, when it is allowed to."""
 
