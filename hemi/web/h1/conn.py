@@ -7,12 +7,9 @@ the callbacks only note what they find, and complete heads queue up, so pipelini
 from __future__ import annotations
 
 import math
-import re
 from collections import deque
-from collections.abc import Mapping
 from time import monotonic
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade, HttpRequestParser
 
@@ -20,7 +17,6 @@ from hemi.sockets import DeadlinePassed, Peer
 from hemi.web import exchange
 from hemi.web.h1.content import Content1
 from hemi.web.h1.framing import (
-    METHODS,
     Refusal,
     check_request_line,
     content_size,
@@ -29,6 +25,7 @@ from hemi.web.h1.framing import (
     merge_fields,
     refusal_of_start,
 )
+from hemi.web.h1.known import METHOD_NAMES, learn_head, learn_line
 from hemi.web.h1.stream import DROP_MOST, Server1Stream
 from hemi.web.h2.frames import PREFACE
 from hemi.web.request import Request
@@ -37,7 +34,6 @@ from hemi.web.uri import BadTarget, normalise_path, split_authority, split_targe
 if TYPE_CHECKING:
     from hemi.sockets import Channel
     from hemi.web.gate import Gate
-    from hemi.web.hosts import Site
     from hemi.web.server import HTTPXServer
 
 RECV_HEAD = 16384
@@ -50,36 +46,7 @@ FAREWELL = 1.0
 """Seconds that an idle connection of a closing gate has for a request that is on its way: it is answered, with
 "connection: close". Cutting at once would lose the requests that cross the end of the connection (RFC 9112 §9.6)."""
 
-KNOWN_HEADS = 1024
-KNOWN_LINES = 4096
-KNOWN_SIZE = 2048
-"""How many blocks of fields and request lines a server remembers, and how large ones in bytes."""
-
-_PLAIN_LINE = re.compile(
-    rb"(GET|HEAD|POST|PUT|DELETE|OPTIONS|PATCH) "
-    rb"((/[A-Za-z0-9/_.~!$&'()*+,;=:@%-]*)(?:\?([A-Za-z0-9/_.~!$&'()*+,;=:@%?-]*))?) HTTP/1\.1"
-)
 _VERSIONS = {"1.1": 11, "1.0": 10}
-_METHODS = {name.encode(): name for name in METHODS}
-
-
-class KnownLine(NamedTuple):
-    """A plain request line, taken apart."""
-
-    method: str
-    target: bytes
-    raw_path: bytes
-    path: str
-    query: str
-
-
-class KnownHead(NamedTuple):
-    """The fields of a request, seen before, with what they come to."""
-
-    fields: tuple[tuple[bytes, bytes], ...]
-    table: Mapping[bytes, bytes]
-    site: Site
-    keep_alive: bool
 
 
 class Server1Conn:
@@ -279,12 +246,13 @@ class Server1Conn:
             line, _, block = data.partition(b"\r\n")
             server = self.server
             head = server.known_heads.get(block)
-            known = server.known_lines.get(line) or self._learn_line(line)
+            known = server.known_lines.get(line) or learn_line(server, line)
             if known is None:
                 self._parse(data)
             elif head is None:
                 self._parse(data)
-                self._remember(block)
+                if len(self._queue) == 1 and not self._last and self._parsing is None:  # alone and whole
+                    learn_head(server, self._queue[0], block)
             else:  # the fields have been seen before, to the byte, behind a plain request line
                 fields, index, site, keep_alive = head
                 stream = Server1Stream(self, keep_alive)
@@ -300,53 +268,6 @@ class Server1Conn:
                 self._queue.append(stream)
         else:
             self._parse(data)
-
-    def _learn_line(self, line: bytes) -> KnownLine | None:
-        """Takes a plain request line apart, and remembers it; None for all that the parser must see."""
-        match = _PLAIN_LINE.fullmatch(line)
-        if match is None or len(line) > self.server.max_target_size:
-            return None
-        method, target, raw_path, query = match.groups()
-        try:
-            path = normalise_path(raw_path)
-        except BadTarget:
-            return None
-        known = KnownLine(_METHODS[method], target, raw_path, path, query.decode("ascii") if query else "")
-        lines = self.server.known_lines
-        if len(line) <= KNOWN_SIZE:
-            if len(lines) >= KNOWN_LINES:
-                lines.clear()
-            lines[line] = known
-        return known
-
-    def _remember(self, block: bytes) -> None:
-        """Remembers the fields of a request that came alone and whole, and is as ordinary as can be.
-
-        Clients that keep a connection send the same fields again and again; parsing them is the better part of the
-        work for a request. What is remembered was parsed and checked; only the same bytes meet it again.
-        """
-        if len(self._queue) != 1 or self._last or self._parsing is not None or len(block) > KNOWN_SIZE:
-            return
-        stream = self._queue[0]
-        request = stream.request
-        if (
-            stream.refusal is None
-            and stream.content is None
-            and request.version == 11
-            and request.path != "*"
-        ):
-            index = request.index
-            if b"upgrade" in index or b"expect" in index or request.target[:1] != b"/":
-                return
-            if len(block) + 2 + self.server.max_target_size > self.server.max_head_size:
-                return  # behind another line it may be too large
-            heads = self.server.known_heads
-            if len(heads) >= KNOWN_HEADS:
-                heads.clear()
-            site = self.server.find_site(index[b"host"])
-            heads[block] = KnownHead(
-                tuple(request.fields), MappingProxyType(dict(index)), site, stream.keep_alive
-            )
 
     def _parse(self, data: bytes) -> None:
         window = data
@@ -448,7 +369,7 @@ class Server1Conn:
         version = 11
         if not stream.keep_alive or b"connection" in index or b"proxy-connection" in index:
             version = _VERSIONS.get(parser.get_http_version(), 0)
-        name = _METHODS.get(method) or method.decode("latin-1")
+        name = METHOD_NAMES.get(method) or method.decode("latin-1")
         request = Request(stream, self, version, name, target, fields, index)
         stream.request = request
         self._parsing = stream
@@ -485,7 +406,7 @@ class Server1Conn:
         if b"content-length" in index or b"transfer-encoding" in index:
             request.content_size = size = content_size(request.method, version, index)
             if size:
-                self._expect_content(stream, size)
+                stream.content = Content1(self, size, False)
         if b"upgrade" in index and self._parser.should_upgrade():
             self._upgrading = True
         host = index.get(b"host")
@@ -551,9 +472,6 @@ class Server1Conn:
             request.delete_header("host")
             request.add_header("host", authority.decode("latin-1"))
         return authority
-
-    def _expect_content(self, stream: Server1Stream, size: int) -> None:
-        stream.content = Content1(self, size, False)
 
     def _examine_expect(self, stream: Server1Stream, version: int, value: bytes) -> None:
         if version < 11:
