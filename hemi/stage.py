@@ -31,6 +31,9 @@ _CORE = ("hemi.clock", "hemi.fcache", "hemi.resolv", "hemi.logger")
 
 _ids = itertools.count(1)
 
+ACTIVE = ("servers", "routers", "cronjobs")
+"""The kinds that do something by themselves. Without any of them the file was probably empty, or cut off."""
+
 LOOK = 0.1
 """Seconds between two looks at whether what is being stopped has ended, or must end sooner than it was said."""
 
@@ -127,6 +130,11 @@ class Stage(Component, kind="stages", nested=True, sign="stage"):
     def start(self, predecessor: Stage | None = None) -> None:
         """Starts all components; servers may take connections over from `predecessor`, which retires."""
         self.predecessor = predecessor
+        if not any(self.members.get(kind) for kind in ACTIVE):
+            self.log.warning(
+                "stage",
+                f"nothing is served: the configuration has no {', '.join(ACTIVE[:-1])} or {ACTIVE[-1]}",
+            )
         try:
             for component in self._walk():
                 self._attempt(component, component.start)

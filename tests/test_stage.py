@@ -153,6 +153,21 @@ def test_fixtures_are_always_there() -> None:
     assert [part.sign for part in stage.parts()][:3] == ["clock", "fcache", "resolv"]
 
 
+@pytest.mark.parametrize(("text", "warned"), [("", True), ("webapps: {w: {}}", True), (TEXT, False)])
+def test_a_configuration_that_serves_nothing_is_warned_about(
+    text: str, warned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty file is a good one, but nobody means it: an editor may be about to write it."""
+    stage = load(text)
+    logged = []
+    monkeypatch.setattr(stage.log, "warning", lambda subsystem, message: logged.append((subsystem, message)))
+    stage.prepare()
+    stage.start()
+    stopped(stage)
+    message = "nothing is served: the configuration has no servers, routers or cronjobs"
+    assert logged == ([("stage", message)] if warned else [])
+
+
 def test_the_error_log_is_what_the_configuration_says() -> None:
     stage = load("error_log: {target: stdout}\nlog_level: warning")
     assert stage.log.logger is stage.error_log
