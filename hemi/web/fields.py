@@ -195,3 +195,19 @@ def parse_weights(value: str) -> list[tuple[str, dict[str, str], float]]:
         if name and len(weight) <= 8 and _WEIGHT.fullmatch(weight) is not None:
             members.append((name, parameters, float(weight)))
     return members
+
+
+KNOWN_TYPES = 1024
+"""How many lines of content types are remembered."""
+
+_content_type_lines: dict[str, bytes] = {"": b""}
+
+
+def content_type_line(value: str) -> bytes:
+    """The field line of a content type. Raises ValueError when it can't be a field value."""
+    line = _content_type_lines.get(value)
+    if line is None:
+        line = b"content-type: %b\r\n" % check_value(value)
+        if len(_content_type_lines) < KNOWN_TYPES:
+            _content_type_lines[value] = line
+    return line

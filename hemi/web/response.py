@@ -20,6 +20,7 @@ from hemi.web.errors import AlreadySent, HTTPError
 from hemi.web.fields import check_name, check_value, split_list
 from hemi.web.filesend import send_ranges
 from hemi.web.mime import type_of
+from hemi.web.specialfields import NO_TRAILERS, SPECIAL
 from hemi.web.statuses import NO_CONTENT
 
 if TYPE_CHECKING:
@@ -29,19 +30,6 @@ if TYPE_CHECKING:
 
 HTML = "text/html; charset=utf-8"
 BINARY = "application/octet-stream"
-MAX_LINES = 1024
-
-_content_type_lines: dict[str, bytes] = {"": b""}
-
-
-def content_type_line(value: str) -> bytes:
-    """The field line of a content type. Raises ValueError when it can't be a field value."""
-    line = _content_type_lines.get(value)
-    if line is None:
-        line = b"content-type: %b\r\n" % check_value(value)
-        if len(_content_type_lines) < MAX_LINES:
-            _content_type_lines[value] = line
-    return line
 
 
 class Response:
@@ -108,7 +96,7 @@ class Response:
         """
         self._check_open()
         key = check_name(name).lower()
-        special = _SPECIAL.get(key)
+        special = SPECIAL.get(key)
         if special is not None:
             special(self, value)
         else:
@@ -407,7 +395,7 @@ class Response:
         Raises ValueError for fields that must not stand there.
         """
         key = check_name(name).lower()
-        if key in _NO_TRAILERS or key in _SPECIAL:
+        if key in NO_TRAILERS or key in SPECIAL:
             raise ValueError(f"{name} must not be a trailer field (RFC 9110 §6.5.1)")
         if self.trailer_fields is None:
             self.trailer_fields = []
@@ -477,83 +465,3 @@ def attachment(name: str) -> str:
     if plain == name:
         return f'attachment; filename="{plain}"'
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
-
-
-# Fields that are attributes of the response, or the server's own business.
-
-
-def _set_content_type(resp: Response, value: str) -> None:
-    content_type_line(value)
-    resp.content_type = value
-
-
-def _set_content_length(resp: Response, value: str) -> None:
-    if not (value.isascii() and value.isdigit()):
-        raise ValueError(f"Content-Length must be a number of bytes, not {value!r}")
-    resp.content_size = int(value)
-
-
-def _set_connection(resp: Response, value: str) -> None:
-    if "close" in value.lower():
-        resp.close = True
-
-
-def _set_date(resp: Response, value: str) -> None:
-    resp.has_date = True
-    resp.fields.append((b"date", check_value(value)))
-
-
-def _set_server(resp: Response, value: str) -> None:
-    resp.has_server = True
-    resp.fields.append((b"server", check_value(value)))
-
-
-def _set_etag(resp: Response, value: str) -> None:
-    tag = check_value(value)
-    if preconditions.is_etag(tag):
-        resp.etag = tag
-    else:
-        resp.fields.append((b"etag", tag))
-
-
-def _set_upgrade(resp: Response, value: str) -> None:
-    """A 426 must say what to go over to (RFC 9110 §15.5.22); nothing else may, and no version but HTTP/1.1 has it."""
-    if resp.status == 426 and resp.request.version == 11:
-        resp.fields += [(b"upgrade", check_value(value)), (b"connection", b"upgrade")]
-
-
-def _ignore(resp: Response, value: str) -> None:
-    pass
-
-
-_SPECIAL = {
-    b"content-type": _set_content_type,
-    b"content-length": _set_content_length,
-    b"connection": _set_connection,
-    b"date": _set_date,
-    b"server": _set_server,
-    b"etag": _set_etag,
-    b"transfer-encoding": _ignore,
-    b"keep-alive": _ignore,
-    b"proxy-connection": _ignore,
-    b"upgrade": _set_upgrade,
-}
-
-_NO_TRAILERS = frozenset(
-    (
-        b"authorization",
-        b"cache-control",
-        b"content-encoding",
-        b"content-range",
-        b"cookie",
-        b"expect",
-        b"host",
-        b"location",
-        b"range",
-        b"set-cookie",
-        b"te",
-        b"trailer",
-        b"vary",
-        b"www-authenticate",
-    )
-)

@@ -6,7 +6,7 @@ from socket import MSG_DONTWAIT, MSG_PEEK
 from typing import TYPE_CHECKING
 
 from hemi.web.errors import ClientGone, LengthMismatch
-from hemi.web.response import content_type_line
+from hemi.web.fields import content_type_line
 from hemi.web.statuses import NO_CONTENT, STATUS_LINES
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from gevent import get_hub, getcurrent
 
 from hemi.web.errors import ClientGone, HTTPError, LengthMismatch
+from hemi.web.fields import content_type_line
 from hemi.web.h2.encoding import STATUS_BLOCKS, field_block, length_block, lines_block
 from hemi.web.h2.errors import INTERNAL_ERROR, NO_ERROR, name_of
 from hemi.web.h2.frames import DATA, END_HEADERS, END_STREAM, HEADERS, headers_frames, pack_header
 from hemi.web.h2.tunnel import TunnelChannel
-from hemi.web.response import content_type_line
 from hemi.web.statuses import NO_CONTENT
 
 if TYPE_CHECKING:
