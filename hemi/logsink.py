@@ -150,7 +150,7 @@ class Sink:
         if not lines:
             return
         size = sum(map(len, lines))
-        if self.closed or self.pending + size > self.most:
+        if self.pending + size > self.most:
             for line in lines:
                 self.put(line)
             return
