@@ -66,6 +66,7 @@ class CmdConn:
         self._operator_nonce = ""
         self._nonce = ""
         self.conn = FramedConn(ui.leader.loop, sock, self._received, self._ended, PATIENCE)
+        self.conn.broken = self._part
 
     def __repr__(self) -> str:
         return f"<CmdConn {self.state}>"

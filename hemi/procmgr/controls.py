@@ -153,6 +153,12 @@ def recmd(leader: Leader, args: dict[str, Any]) -> dict[str, Any]:
 @command("explain")
 def explain(leader: Leader, args: dict[str, Any]) -> Steps:
     """What a request would meet; one worker knows as well as all."""
+    for name in ("method", "url", "from"):
+        if not isinstance(args.get(name, ""), str):
+            raise CommandError(f"{name} must be text, not {args[name]!r}")
+    fields = args.get("fields", [])
+    if not isinstance(fields, list) or not all(isinstance(each, list) and len(each) == 2 for each in fields):
+        raise CommandError("fields must be a list of pairs, a name and a value each")
     children = _chosen(leader, args)[:1]
     answers = yield from leader.ask_all("explain", args, children=children, seconds=10.0)
     if not answers:
@@ -209,6 +215,9 @@ def _look_for_a_while(leader: Leader, order: str, args: dict[str, Any]) -> Steps
     seconds = args.get("seconds", 10.0)
     if not isinstance(seconds, int | float) or not 0.05 <= seconds <= MOST_SECONDS:
         raise CommandError(f"seconds must be 0.05 to {MOST_SECONDS:g}, not {seconds!r}")
+    limit = args.get("limit", 0.05)
+    if not isinstance(limit, int | float) or not 0.001 <= limit <= MOST_SECONDS:
+        raise CommandError(f"limit must be 0.001 to {MOST_SECONDS:g} seconds, not {limit!r}")
     begun = time.monotonic()
     calls = [
         (child, child.pid, child.conn.order(order, args))

@@ -14,6 +14,9 @@ from hemi.procmgr.messages import GREETING_LIMIT, LIMIT, Decoder, Message, Messa
 
 __all__ = ["FramedConn"]
 
+PARTING = 1.0
+"""Seconds that a peer has to read the last message and close."""
+
 MOST_PENDING = 64 << 20
 """Bytes that may wait for a peer that does not read; beyond, it is cut."""
 
@@ -38,9 +41,12 @@ class FramedConn:
         self.received = received
         self.ended = ended
         self.decoder = Decoder(GREETING_LIMIT)
+        self.broken: Callable[[str], None] | None = None
+        """Called when what came is no message, and may `finish` with an answer; without it, the connection ends."""
         self.open = True
         self._out = bytearray()
         self._closing = False
+        self._dropping = False
         self._timer: Timer | None = loop.after(patience, lambda: self.close("it said nothing"))
         loop.watch(sock, selectors.EVENT_READ, self._ready)
 
@@ -69,8 +75,11 @@ class FramedConn:
             self._flush()
 
     def finish(self) -> None:
-        """Closes when everything was sent."""
+        """Closes when everything was sent, and what still comes was dropped: unread, it would destroy what was sent."""
         self._closing = True
+        if self.open and self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.after(PARTING, lambda: self.close("done"))
         self._flush()
 
     def drain(self) -> None:
@@ -104,20 +113,33 @@ class FramedConn:
             self.close(error.strerror or str(error))
             return False
         if not data:
-            self.close("the other side has gone")
+            self.close("done" if self._dropping else "the other side has gone")
             return False
+        if self._closing:
+            return True
         try:
             messages = self.decoder.feed(data)
         except MessageError as error:
-            self.close(str(error))
+            if self.broken is None:
+                self.close(str(error))
+            else:
+                self.broken(str(error))
             return False
         for message in messages:
             if self.open:
                 self.received(message)
         return True
 
+    def _half_close(self) -> None:
+        self._dropping = True
+        self.loop.watch(self.sock, selectors.EVENT_READ, self._ready)
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.close("done")
+
     def _flush(self) -> None:
-        if not self.open:
+        if not self.open or self._dropping:
             return
         try:
             while self._out:
@@ -130,6 +152,6 @@ class FramedConn:
         if self._out:
             self.loop.watch(self.sock, selectors.EVENT_READ | selectors.EVENT_WRITE, self._ready)
         elif self._closing:
-            self.close("done")
+            self._half_close()
         else:
             self.loop.watch(self.sock, selectors.EVENT_READ, self._ready)

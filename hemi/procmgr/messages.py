@@ -65,7 +65,7 @@ class Decoder:
     def _take(self) -> Message | None:
         buffer = self._buffer
         if not MAGIC.startswith(buffer[: len(MAGIC)]):
-            raise MessageError("this is no message of gorox")
+            raise MessageError("this is no message of gorox: use goroxctl")
         if len(buffer) < HEAD.size:
             return None
         _, size = HEAD.unpack_from(buffer)

@@ -41,7 +41,7 @@ print(got, ends, Decoder().feed(data))
 @pytest.mark.parametrize(
     ("sent", "reason"),
     [
-        ('b"GET / HTTP/1.1"', "this is no message of gorox"),
+        ('b"GET / HTTP/1.1"', "this is no message of gorox: use goroxctl"),
         ('encode({"x": "y" * 5000})', "a message must not be larger than 4096 bytes, this one has 5008"),
     ],
 )
@@ -49,6 +49,34 @@ def test_strangers_are_cut(sent: str, reason: str) -> None:
     assert (
         in_loop(PAIR + f"conn = make(); theirs.sendall({sent}); loop.run(); print(ends[0], got)")
         == f"{reason} []"
+    )
+
+
+def test_who_sends_no_message_can_be_told() -> None:
+    """And reads it, whatever else he has sent: a socket that is closed with unread bytes is reset."""
+    assert (
+        in_loop(
+            PAIR
+            + """
+conn = make()
+def told(why):
+    conn.send({"error": why})
+    conn.finish()
+conn.broken = told
+theirs.sendall(b"GET / HTTP/1.1" + bytes(100000))
+answer = b""
+def steps():
+    yield until(lambda: conn._dropping, 5)
+    theirs.sendall(bytes(100000))
+    yield until(lambda: not conn.sock.fileno() < 0, 5)
+    print(Decoder().feed(theirs.recv(1000)), theirs.recv(1000), got)
+    theirs.close()
+loop.spawn(steps())
+loop.run()
+print(ends)
+"""
+        )
+        == "[{'error': 'this is no message of gorox: use goroxctl'}] b'' []\n['done']"
     )
 
 

@@ -82,12 +82,15 @@ def test_a_client_does_not_trust_a_leader_without_the_key(leader: Leader) -> Non
 def test_large_greetings_are_cut(leader: Leader) -> None:
     with dial(leader) as sock:
         sock.sendall(HEAD.pack(MAGIC, 1 << 20))
+        told = receive(sock)
+        assert told and told["error"] == "a message must not be larger than 4096 bytes, this one has 1048576"
         assert receive(sock) is None
 
 
 def test_a_browser_is_turned_away_by_its_first_bytes(leader: Leader) -> None:
     with dial(leader) as sock:
         sock.sendall(b"POST / HTTP/1.1\r\nHost: 127.0.0.1:9527\r\n\r\n")
+        assert receive(sock) == {"error": "this is no message of gorox: use goroxctl", "details": []}
         assert receive(sock) is None
 
 
