@@ -143,6 +143,8 @@ class HTTPXServer(StreamListening, Server, sign="httpx_server"):
             check_value(self.server_header)
         except ValueError as error:
             yield "server_header", f"must be a field value: {error}"
+        if self.access_log is not None and (problem := self.access_log.format_problem(LOG_SCOPE)):
+            yield "access_log", f"does not fit requests: {problem}"
         for url in self.warm_up:
             if problem := problem_of(url):
                 yield "warm_up", problem

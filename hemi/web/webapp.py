@@ -78,7 +78,7 @@ class Webapp(Limited, kind="webapps", sign="webapp"):
         logger = self.access_log or self.stage.access_log
         problem = logger.format_problem(LOG_SCOPE) if logger is not None else None
         if problem:
-            yield f"access_log: {problem}"
+            yield "access_log", f"does not fit requests: {problem}"
         if self.init is not None and not all(self.init.partition(":")):
             yield "init", f'must be "module:function", not {self.init!r}'
         elif self.init is not None and is_patched():

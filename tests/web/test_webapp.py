@@ -54,6 +54,10 @@ def test_the_search_begins_anew() -> None:
             {"error_pages": {"200": __file__}},
             "error_pages must be keyed by a status from 400 to 599, not '200'",
         ),
+        (
+            {"access_log": {"target": "stdout", "format": "$nope"}},
+            "access_log does not fit requests: .* \\$nope",
+        ),
         ({"init": "nowhere"}, "init must be \"module:function\", not 'nowhere'"),
         ({"init": "nowhere:to_be_found"}, "init must be importable: .* No module named 'nowhere'"),
         ({"init": "os:nothing"}, "init must be importable: .* os has no nothing"),
