@@ -155,7 +155,10 @@ def to_bytes(text: str) -> bytes:
 
 def escape(text: str) -> str:
     """A value for a text format: quotes, backslashes, control characters and all beyond ASCII as `\\xHH`."""
-    return "".join(map(_TEXT.__getitem__, to_bytes(text)))
+    data = to_bytes(text)
+    if not data.translate(None, SAFE):
+        return text  # as most are, of a line where one is not
+    return "".join(map(_TEXT.__getitem__, data))
 
 
 def json_escape(text: str) -> str:
