@@ -1,15 +1,14 @@
 """The client's side of HTTP/2: connections to nodes, each shared by many exchanges (RFC 9113).
 
 The `h2` package keeps the states and makes the frames; a `Backend2Conn` moves the bytes. One greenlet reads, and hands
-what comes to the streams (hemi.web.h2.clientstream); one writes, and gathers what they have to say into one send.
+what comes (hemi.web.h2.clientreceiving) to the streams (hemi.web.h2.clientstream); one writes, and gathers what they
+have to say into one send.
 
 Laws of this module:
 - A connection counts as open when the node's SETTINGS have come: what does not speak HTTP/2 is found out before a
   request is sent.
-- A malformed response ends its stream; what breaks the connection's own state ends the connection.
 - Memory is bounded by the streams' windows. The connection's window is opened at once: a client that reads slowly
   must not stop the others.
-- Frames that say nothing are counted against those that do (SECURITY row 7).
 """
 
 from __future__ import annotations
@@ -26,25 +25,14 @@ from gevent.hub import Waiter
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
-from h2.events import (
-    DataReceived,
-    InformationalResponseReceived,
-    PingAckReceived,
-    RemoteSettingsChanged,
-    ResponseReceived,
-    StreamEnded,
-    StreamReset,
-    TrailersReceived,
-    WindowUpdated,
-)
 from h2.exceptions import H2Error, NoAvailableStreamIDError, TooManyStreamsError
 from h2.settings import SettingCodes, Settings
-from h2.stream import StreamInputs, StreamState
 
 from hemi.upstream.errors import DialFailed, reason_of
 from hemi.web.errors import NotProcessed
-from hemi.web.h1.answer import BadAnswer, Head
+from hemi.web.h1.answer import Head
 from hemi.web.h2.clienthead import RequestFields
+from hemi.web.h2.clientreceiving import CONN_WINDOW, CREDIT, MAX_FRAME, Broken, take
 from hemi.web.h2.clientstream import Backend2Stream
 from hemi.web.h2.clienttables import Decoder, Encoder
 from hemi.web.h2.errors import ConnectionFault
@@ -56,30 +44,17 @@ if TYPE_CHECKING:
 __all__ = ["Backend2Conn", "Terms"]
 
 RECV_SIZE = 262144
-MAX_FRAME = 65536
-"""The largest frame that nodes may send: four times the least, for a quarter of the work."""
-
-CONN_WINDOW = 2**31 - 1
-REFILL = 2**30
-
 MAX_UNSENT = 262144
 """Bytes that wait for the socket before streams have to wait."""
 
 MAX_REPLIES = 524288
 """Bytes that wait for the socket before nothing is read any more: a node must take the answers to what it asks."""
 
-CREDIT = 1000
-"""How many frames that say nothing a node may send in a row; each one that says something makes up for a few."""
-
 BOMB = 4
 """How many times the largest head a block of fields may unpack to, before it ends the connection."""
 
 LAST_WORDS = 1.0
 """Seconds that a connection has to send why it ends."""
-
-_DATA, _HEADERS, _SETTINGS, _GOAWAY, _WINDOW_UPDATE = 0, 1, 4, 7, 8
-_END_STREAM, _PADDED = 1, 8
-_RECEIVING = (StreamState.OPEN, StreamState.HALF_CLOSED_LOCAL)
 
 
 class Terms(NamedTuple):
@@ -97,14 +72,6 @@ class Terms(NamedTuple):
     known_requests: dict[bytes, RequestFields] = {}
 
 
-class _Broken(Exception):
-    """What the node sends makes no sense, or is too much of it."""
-
-    def __init__(self, reason: str, code: ErrorCodes = ErrorCodes.PROTOCOL_ERROR) -> None:
-        super().__init__(reason)
-        self.code = code
-
-
 class Backend2Conn:
     """A connection to a node, which carries up to `width` streams at a time, and now `count` of them.
 
@@ -113,32 +80,32 @@ class Backend2Conn:
     """
 
     __slots__ = (
-        "_buffer",
-        "_credit",
-        "_h2",
-        "_last",
         "_out",
-        "_pinged",
         "_reading",
-        "_ready",
-        "_received",
-        "_spoken",
         "_unsent",
         "_waiter",
         "_writing",
         "blocked",
         "born",
+        "buffer",
         "channel",
         "count",
+        "credit",
         "deadline",
         "draining",
         "ended",
+        "h2",
         "has_connect",
         "heard",
         "idle_since",
+        "last_stream",
         "node",
         "on_end",
+        "pinged",
+        "ready",
+        "received",
         "scheme",
+        "spoken",
         "streams",
         "terms",
         "uses",
@@ -168,7 +135,7 @@ class Backend2Conn:
         self.streams: dict[int, Backend2Stream] = {}
         self.blocked: set[Backend2Stream] = set()
         """The streams that wait until they can send."""
-        self._h2 = H2Connection(
+        self.h2 = H2Connection(
             H2Configuration(
                 client_side=True,
                 header_encoding=None,
@@ -178,15 +145,22 @@ class Backend2Conn:
                 normalize_inbound_headers=False,
             )
         )
-        self._buffer = bytearray()
-        self._credit = CREDIT
-        self._last = math.inf  # the last stream that the node will answer
+        self.buffer = bytearray()
+        """What has come of a frame that is not whole yet."""
+        self.credit = CREDIT
+        """How many frames that say nothing may come now."""
+        self.last_stream = math.inf
+        """The last stream that the node will answer."""
+        self.received = 0
+        """Bytes of content that the window of the connection was not opened for again."""
+        self.spoken = False
+        """The first frame has come."""
+        self.pinged = math.inf
+        """When the node was asked whether it lives, infinity when no answer is due."""
+        self.ready = Event()
+        """Set when the node's SETTINGS have come."""
         self._out: list[bytes] = []
         self._unsent = 0
-        self._received = 0
-        self._spoken = False  # the first frame has come
-        self._pinged = math.inf  # when it was asked whether it lives
-        self._ready = Event()
         self._waiter: Any = None
         self._reading: Any = None
         self._writing: Any = None
@@ -199,7 +173,7 @@ class Backend2Conn:
 
     def start(self, deadline: float) -> Backend2Conn:
         """Exchanges prefaces and settings (§3.4). Raises DialFailed, with the connection closed."""
-        h2: Any = self._h2
+        h2: Any = self.h2
         terms = self.terms
         h2.local_settings = Settings(
             client=True,
@@ -217,14 +191,14 @@ class Backend2Conn:
         h2.increment_flow_control_window(CONN_WINDOW - 65535)
         self._reading = gevent.spawn(self._read)
         self._writing = gevent.spawn(self._write)
-        self._flush()
+        self.flush()
         try:
-            self._ready.wait(max(0.001, deadline - monotonic()))
+            self.ready.wait(max(0.001, deadline - monotonic()))
         except BaseException:
             self.end("its opening was given up")
             raise
-        if self.ended is not None or not self._ready.is_set() or not self.width:
-            timed_out = not self._ready.is_set()
+        if self.ended is not None or not self.ready.is_set() or not self.width:
+            timed_out = not self.ready.is_set()
             reason = self.ended or ("no settings in time" if timed_out else "it takes no requests")
             self.end(reason)
             raise DialFailed(reason, node=self.node.key, phase="http2", timed_out=timed_out)
@@ -242,9 +216,9 @@ class Backend2Conn:
         """Sends the head of a request. Raises NotProcessed when that can't be any more."""
         if self.ended is not None:
             raise NotProcessed(self.ended)
-        if self._last < math.inf:
+        if self.last_stream < math.inf:
             raise NotProcessed("the node said that it takes no more requests")
-        h2 = self._h2
+        h2 = self.h2
         try:
             number = h2.get_next_available_stream_id()
             h2.send_headers(number, fields, last)
@@ -256,36 +230,36 @@ class Backend2Conn:
         made._initialize_content_length = _no_length
         stream.number = number
         self.streams[number] = stream
-        self._flush()
+        self.flush()
 
     def room(self, number: int) -> int:
         """How many bytes of content may go out now."""
         if self._unsent > MAX_UNSENT:
             return 0
-        h2 = self._h2
+        h2 = self.h2
         return min(h2.local_flow_control_window(number), h2.max_outbound_frame_size)
 
     def send_data(self, number: int, data: bytes, last: bool) -> None:
         """Sends content for which there is room."""
-        self._h2.send_data(number, data, last)
-        self._credit = min(CREDIT, self._credit + 2)  # it will be answered by frames about windows
-        self._flush()
+        self.h2.send_data(number, data, last)
+        self.credit = min(CREDIT, self.credit + 2)  # it will be answered by frames about windows
+        self.flush()
 
     def send_trailers(self, number: int, fields: list[tuple[bytes, bytes]]) -> None:
         """Ends a request with fields."""
-        self._h2.send_headers(number, fields, True)
-        self._flush()
+        self.h2.send_headers(number, fields, True)
+        self.flush()
 
     def end_stream(self, number: int) -> None:
         """Ends a request."""
-        self._h2.end_stream(number)
-        self._flush()
+        self.h2.end_stream(number)
+        self.flush()
 
     def open_window(self, number: int, size: int) -> None:
         """Lets the node send more on a stream."""
         if self.ended is None:
-            self._h2.increment_flow_control_window(size, number)
-            self._flush()
+            self.h2.increment_flow_control_window(size, number)
+            self.flush()
 
     def release(self, stream: Backend2Stream, is_done: bool) -> None:
         """Takes a place back. A stream that is not done is reset: the node can stop working for it."""
@@ -293,7 +267,7 @@ class Backend2Conn:
         self.blocked.discard(stream)
         number = stream.number
         if self.streams.pop(number, None) is not None and not is_done:
-            self._reset(number, ErrorCodes.CANCEL)
+            self.reset(number, ErrorCodes.CANCEL)
             if stream.late and self.heard < stream.since:
                 self._ping(monotonic())  # not a word since the request: perhaps nobody is there any more
         if not self.count:
@@ -301,13 +275,14 @@ class Backend2Conn:
             if self.draining:
                 self.end("it was to end")
 
-    def _reset(self, number: int, code: ErrorCodes) -> None:
+    def reset(self, number: int, code: ErrorCodes) -> None:
+        """Resets a stream, unless it is at its end."""
         if self.ended is None:
             try:
-                self._h2.reset_stream(number, code)
+                self.h2.reset_stream(number, code)
             except H2Error:
                 return  # the node was faster
-            self._flush()
+            self.flush()
 
     # Life
 
@@ -319,16 +294,16 @@ class Backend2Conn:
 
     def look_after(self, now: float) -> None:
         """Finds out whether the node still lives, when it has been silent for long."""
-        if now - self._pinged >= self.terms.ping_timeout:
+        if now - self.pinged >= self.terms.ping_timeout:
             self.end("the node does not answer PING")
         elif self.terms.ping_interval and now - max(self.heard, self.born) >= self.terms.ping_interval:
             self._ping(now)
 
     def _ping(self, now: float) -> None:
-        if self._pinged == math.inf and self.ended is None:
-            self._pinged = now
-            self._h2.ping(b"gorox-up")
-            self._flush()
+        if self.pinged == math.inf and self.ended is None:
+            self.pinged = now
+            self.h2.ping(b"gorox-up")
+            self.flush()
 
     def cut(self, now: float) -> None:
         """Cuts those of the streams that are late: the sweeper's call."""
@@ -344,16 +319,16 @@ class Backend2Conn:
         self.draining = True
         self.on_end(self)
         try:
-            self._h2.close_connection(code)
+            self.h2.close_connection(code)
         except H2Error:
             pass  # it has said so by itself
-        data = self._h2.data_to_send()
+        data = self.h2.data_to_send()
         if data:
             self._out.append(data)
         error = ConnectionAbortedError(reason)
         for stream in list(self.streams.values()):
             stream.fail(error)
-        self._ready.set()
+        self.ready.set()
         self.channel.deadline = min(self.channel.deadline, monotonic() + LAST_WORDS)
         if self._reading is not gevent.getcurrent():
             self._reading.kill(block=False)
@@ -368,9 +343,9 @@ class Backend2Conn:
 
     # Writing
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         """Hands what there is to say to the writer."""
-        data = self._h2.data_to_send()
+        data = self.h2.data_to_send()
         if data:
             self._out.append(data)
             self._unsent += len(data)
@@ -392,7 +367,7 @@ class Backend2Conn:
                     self.channel.send(data)
                     self._unsent -= len(data)
                     if self.blocked and self._unsent <= MAX_UNSENT:
-                        self._wake_blocked()
+                        self.wake_blocked()
                 if self.ended is not None:
                     return
                 self._waiter = Waiter()
@@ -405,7 +380,8 @@ class Backend2Conn:
         finally:
             self._close()
 
-    def _wake_blocked(self) -> None:
+    def wake_blocked(self) -> None:
+        """Lets the streams look that wait until they can send."""
         for stream in self.blocked:
             stream.wake_writer()
 
@@ -421,10 +397,10 @@ class Backend2Conn:
                     self.end("the node closed the connection")
                     return
                 self.heard = monotonic()
-                self._take(data)
+                take(self, data)
                 while self._unsent > MAX_REPLIES and self.ended is None:
                     gevent.sleep(0.01)
-        except _Broken as error:
+        except Broken as error:
             self._complain(str(error), error.code)
         except ConnectionFault as error:  # of the decoder
             self._complain(f"it breaks the rules of HTTP/2: {error}", ErrorCodes(error.code))
@@ -438,194 +414,11 @@ class Backend2Conn:
             self.end(f"reading failed: {type(error).__name__}", ErrorCodes.INTERNAL_ERROR)
 
     def _complain(self, reason: str, code: ErrorCodes) -> None:
-        if self._ready.is_set():
+        if self.ready.is_set():
             backend = self.node.backend
             backend.log_warning(f"node {self.node.key}: the connection is closed: {reason}")
         self.end(reason, code)
 
-    def _take(self, data: bytes) -> None:
-        """Takes whole frames. One at a time: an error in one must not lose what came before it."""
-        buffer = self._buffer
-        buffer += data
-        at, end = 0, len(buffer)
-        if not self._spoken and end >= 9:
-            if buffer[3] != _SETTINGS:
-                is_old = buffer.startswith(b"HTTP/")
-                raise _Broken("it speaks HTTP/1" if is_old else "it does not speak HTTP/2")
-            self._spoken = True
-        while end - at >= 9:
-            size = (buffer[at] << 16) | (buffer[at + 1] << 8) | buffer[at + 2]
-            if size > MAX_FRAME:
-                raise _Broken(f"a frame of {size} bytes", ErrorCodes.FRAME_SIZE_ERROR)
-            if end - at < 9 + size:
-                break
-            kind = buffer[at + 3]
-            begin, at = at, at + 9 + size
-            if not size or kind not in (_DATA, _HEADERS):
-                self._credit -= 1
-                if self._credit < 0:
-                    raise _Broken("a flood of frames that say nothing", ErrorCodes.ENHANCE_YOUR_CALM)
-            elif self._credit < CREDIT:
-                self._credit += 1
-            if kind == _DATA and size and self._take_plain_data(buffer, begin, at):
-                continue
-            frame = bytes(buffer[begin:at])
-            if kind == _GOAWAY:
-                # The package would take nothing any more, of the streams neither that go on.
-                self._take_goaway(frame)
-                continue
-            if kind == _WINDOW_UPDATE and size == 4 and not any(frame[5:9]):
-                self._take_conn_window(frame)
-                continue
-            for event in self._h2.receive_data(frame):
-                handler = _HANDLERS.get(event.__class__)
-                if handler is not None:
-                    handler(self, event)
-        del buffer[:at]
-        self._flush()
-
-    def _take_goaway(self, frame: bytes) -> None:
-        """No more requests; those above the last one were not processed (§6.8)."""
-        if len(frame) < 17 or any(frame[5:9]):
-            raise _Broken("a malformed GOAWAY", ErrorCodes.FRAME_SIZE_ERROR)
-        self._last = min(self._last, int.from_bytes(frame[9:13]) & 0x7FFFFFFF)
-        self.draining = True
-        error = NotProcessed("the node says that it did not begin with the request (GOAWAY)")
-        for number, stream in list(self.streams.items()):
-            if number > self._last:
-                self._reset(number, ErrorCodes.CANCEL)
-                stream.fail(error)
-        if not self.count:
-            self.end("the node said that it is the end")
-
-    def _take_conn_window(self, frame: bytes) -> None:
-        """The node takes more on the connection (§6.9). Servers of gRPC say so for each call: it would be a tenth of
-        what the package takes for one."""
-        increment = int.from_bytes(frame[9:13]) & 0x7FFFFFFF
-        window = self._h2.outbound_flow_control_window + increment
-        if not increment or window > CONN_WINDOW:
-            raise _Broken(
-                "a window that cannot be",
-                ErrorCodes.FLOW_CONTROL_ERROR if increment else ErrorCodes.PROTOCOL_ERROR,
-            )
-        self._h2.outbound_flow_control_window = window
-        self._wake_blocked()
-
-    def _take_response(self, event: Any) -> None:
-        stream = self.streams.get(event.stream_id)
-        if stream is not None:
-            ended = getattr(event, "stream_ended", None) is not None
-            try:
-                stream.take_head(event.headers, ended)
-            except BadAnswer as error:
-                self._refuse(stream, error)
-
-    def _refuse(self, stream: Backend2Stream, error: BadAnswer) -> None:
-        """A malformed response ends its stream, whatever follows."""
-        self._reset(stream.number, ErrorCodes.PROTOCOL_ERROR)
-        del self.streams[stream.number]
-        stream.fail(error)
-
-    def _take_trailers(self, event: Any) -> None:
-        stream = self.streams.get(event.stream_id)
-        if stream is not None:
-            try:
-                stream.take_trailers(event.headers)
-            except BadAnswer as error:
-                self._refuse(stream, error)
-
-    def _take_plain_data(self, buffer: bytearray, begin: int, end: int) -> bool:
-        """Takes a frame of content past the package; returns False when the package must decide about it.
-
-        Padding, and whatever is not in its place, is the package's; windows and states are kept as it keeps them. An
-        answer of 300 KB takes half of the time, a small one three quarters (measured, 2 connections × 32 streams).
-        """
-        flags = buffer[begin + 4]
-        number = int.from_bytes(buffer[begin + 5 : begin + 9]) & 0x7FFFFFFF
-        made = self._h2.streams.get(number) if not flags & _PADDED else None
-        if made is None or number not in self.streams:
-            return False
-        machine = made.state_machine
-        if machine.state not in _RECEIVING or not machine.headers_received:
-            return False
-        size = end - begin - 9
-        self._h2._inbound_flow_control_window_manager.window_consumed(size)
-        made._inbound_window_manager.window_consumed(size)
-        if flags & _END_STREAM:
-            machine.process_input(StreamInputs.RECV_END_STREAM)
-        self._take_content(number, bytes(buffer[begin + 9 : end]), size)
-        if flags & _END_STREAM:
-            self._take_last(number)
-        return True
-
-    def _take_data(self, event: Any) -> None:
-        self._take_content(event.stream_id, event.data, event.flow_controlled_length)
-
-    def _take_content(self, number: int, data: bytes, size: int) -> None:
-        self._received += size
-        if self._received >= REFILL:
-            self._h2.increment_flow_control_window(self._received)
-            self._received = 0
-        stream = self.streams.get(number)
-        if stream is not None:
-            try:
-                stream.take_data(data, size)
-            except BadAnswer as error:
-                self._refuse(stream, error)
-
-    def _take_end(self, event: Any) -> None:
-        self._take_last(event.stream_id)
-
-    def _take_last(self, number: int) -> None:
-        stream = self.streams.get(number)
-        if stream is not None:
-            try:
-                stream.take_end()
-            except BadAnswer as error:
-                self._refuse(stream, error)
-
-    def _take_reset(self, event: Any) -> None:
-        stream = self.streams.get(event.stream_id)
-        if stream is None:
-            return
-        code = event.error_code
-        name = getattr(code, "name", str(code))
-        error: Exception
-        if code == ErrorCodes.REFUSED_STREAM:
-            error = NotProcessed("the node refused the stream")
-        else:
-            error = ConnectionResetError(f"the node reset the stream: {name}")
-        del self.streams[stream.number]
-        stream.fail(error)
-
-    def _take_window(self, event: Any) -> None:
-        stream = self.streams.get(event.stream_id)
-        if stream is not None:
-            stream.wake_writer()
-
-    def _take_settings(self, event: Any) -> None:
-        settings = self._h2.remote_settings
-        self.width = min(self.terms.max_streams, settings.max_concurrent_streams)
-        self.has_connect = bool(settings.enable_connect_protocol)
-        self._ready.set()
-        self._wake_blocked()
-
-    def _take_pong(self, event: Any) -> None:
-        self._pinged = math.inf
-
 
 def _no_length(fields: Any) -> None:
     """In place of what the package makes of Content-Length; `Backend2Stream` looks at it."""
-
-
-_HANDLERS: dict[type, Callable[[Backend2Conn, Any], None]] = {
-    DataReceived: Backend2Conn._take_data,
-    InformationalResponseReceived: Backend2Conn._take_response,
-    PingAckReceived: Backend2Conn._take_pong,
-    RemoteSettingsChanged: Backend2Conn._take_settings,
-    ResponseReceived: Backend2Conn._take_response,
-    StreamEnded: Backend2Conn._take_end,
-    StreamReset: Backend2Conn._take_reset,
-    TrailersReceived: Backend2Conn._take_trailers,
-    WindowUpdated: Backend2Conn._take_window,
-}
