@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from hemi import component as registry
@@ -24,12 +25,28 @@ __all__ = ["Dirs", "effective", "load_file", "load_mapping", "load_text"]
 
 _MAX_SUGGESTIONS = 200  # a suggestion takes a millisecond, and a hopeless file can have thousands of problems
 _NAME = re.compile(r"[\w.-]{1,80}")
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h)?")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-def load_file(path: str, dirs: Dirs, *, debug: int = 0) -> Stage:
-    """Loads the configuration of a file; raises ConfigError with all that is wrong."""
+def load_file(
+    path: str, dirs: Dirs, *, debug: int = 0, begun: Callable[[float], None] | None = None
+) -> Stage:
+    """Loads the configuration of a file; raises ConfigError with all that is wrong.
+
+    `begun` is called with its start_timeout (seconds), if it has one, before anything that it names is imported.
+    """
     reader = Reader()
-    return _load(reader, reader.open(path), path, dirs, debug)
+    root = reader.open(path)
+    if begun is not None and root is not None and isinstance(root.value, dict):
+        _tell_start_timeout(root.value.get("start_timeout"), begun)
+    return _load(reader, root, path, dirs, debug)
+
+
+def _tell_start_timeout(given: Given | None, tell: Callable[[float], None]) -> None:
+    match = _DURATION.fullmatch(str(given.value)) if given is not None else None
+    if match:  # what is no duration, or made of constants, is found later
+        tell(float(match[1]) * _UNITS[match[2] or "s"])
 
 
 def load_text(text: str, dirs: Dirs, name: str = "<text>", *, debug: int = 0) -> Stage:

@@ -97,6 +97,28 @@ def test_problems_of_python_data_have_no_places() -> None:
         load_mapping(data, DIRS)
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("start_timeout: 5m", [300.0]),
+        ("start_timeout: 1500ms", [1.5]),
+        ("start_timeout: 7", [7.0]),
+        ("start_timeout: soon", []),
+        ("drain_timeout: 1s", []),
+        ("[]", []),
+    ],
+)
+def test_the_time_for_a_start_is_told_before_anything_is_imported(
+    tmp_path: Path, text: str, told: list[float]
+) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(text + ("" if text == "[]" else "\nextensions: [no_such_module]\n"))
+    heard: list[float] = []
+    with pytest.raises(ConfigError):
+        load_file(str(path), DIRS, begun=heard.append)
+    assert heard == told
+
+
 def test_files(tmp_path: Path) -> None:
     path = tmp_path / "it.yaml"
     path.write_text(GOOD)

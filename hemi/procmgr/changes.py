@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["leave", "reload", "replace", "resize", "rework", "upgrade"]
 
+HEIR_GRACE = 5.0
+"""Seconds that an upgrade's new leader has beyond those of its workers."""
+
 PATIENCE = 600.0
 """Seconds that a change waits for its turn."""
 
@@ -342,7 +345,9 @@ def upgrade(leader: Leader) -> Steps:
     try:
         yield say("starting the new leader")
         heir = leader.start_heir()
-        yield until(lambda: heir.ready or heir.status is not None, leader.crew.settings.start_timeout)
+        # Its first worker gets ready, then the others at the same time; it should tell itself which of them does not.
+        seconds = 2 * leader.crew.settings.start_timeout + HEIR_GRACE
+        yield until(lambda: heir.ready or heir.status is not None, seconds)
         if not heir.ready:
             heir.kill()
             raise CommandError("the new leader did not get ready; see its messages in the log", heir.problems)

@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, Protocol
 
@@ -33,9 +34,10 @@ EXIT_QUIT = 0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 
-def build(program: Program, options: Options) -> Stage:
+def build(program: Program, options: Options, begun: Callable[[float], None] | None = None) -> Stage:
     """Makes a stage of the configuration that the options name, or of the embedded one if there is none.
 
+    `begun` is told start_timeout, if the file has one, before extensions and applications are imported.
     Raises ConfigError with all its problems, or UsageError if the file is missing.
     """
     for module in program.components:
@@ -52,7 +54,7 @@ def build(program: Program, options: Options) -> Stage:
                 f"there is no {program.config_path} below {options.top_dir}; name one with --config"
             )
         return load_text(program.embedded(), dirs, name=f"<{program.name}'s welcome>", debug=options.debug)
-    return load_file(path, dirs, debug=options.debug)
+    return load_file(path, dirs, debug=options.debug, begun=begun)
 
 
 def check(program: Program, options: Options) -> str:

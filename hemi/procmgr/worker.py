@@ -105,7 +105,11 @@ class Worker:
         return int(self._ended.get() or 0)
 
     def _build(self) -> Stage:
-        stage = build(self.program, self.options)
+        stage = build(
+            self.program,
+            self.options,
+            lambda seconds: self.send({"event": "checked", "settings": {"start_timeout": seconds}}),
+        )
         self.send({"event": "checked", "settings": settings_of(stage)})
         return stage
 

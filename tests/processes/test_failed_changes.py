@@ -88,9 +88,25 @@ def test_an_application_that_hangs_at_its_start(lead_two: Start) -> None:
         ["a new worker did not get ready: it was not ready after 1 s: killed by SIGABRT"],
     )
     leader.wait_log("in stuck")  # where it hangs
+    status, told = ctl(leader, "upgrade")
+    assert (status, told[1]) == (
+        1,
+        "the first worker did not get ready: it was not ready after 1 s: killed by SIGABRT",
+    )
     assert leader.workers() == workers
     assert leader.fetch() == "first"
     assert leader.end() == 0
+
+
+def test_a_first_start_that_hangs(tmp_path: Path) -> None:
+    (tmp_path / "stuck.py").write_text("import time\ntime.sleep(99)\n")
+    config = "start_timeout: 1s\n" + CONFIG.replace("webapps:", "extensions: [stuck]\nwebapps:", 1)
+    leader = Leader(tmp_path, config, "--cmdui", "off", wait=False)
+    try:
+        assert leader.wait() == 11
+    finally:
+        leader.kill()
+    assert "the first worker did not get ready: it was not ready after 1 s: killed by SIGABRT" in leader.log()
 
 
 def test_a_worker_that_answers_badly_is_not_ready(lead: Start) -> None:
