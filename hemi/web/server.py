@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from hemi.component import prop
-from hemi.errors import UsageError
 from hemi.listening import StreamListening
 from hemi.logger import Logger
 from hemi.meter import new_meter
@@ -170,6 +169,8 @@ class HTTPXServer(StreamListening, Server, sign="httpx_server"):
                     )
 
     def _check_tls(self) -> Iterator[tuple[str, str]]:
+        if not self.webapps:
+            yield "tls", "needs webapps, for their certificates"
         for webapp in self.webapps:
             if webapp.tls_certificate is None:
                 yield "tls", f'needs a tls_certificate on webapp "{webapp.name}"'
@@ -234,8 +235,6 @@ class HTTPXServer(StreamListening, Server, sign="httpx_server"):
             self.tls_sites.default = self.site_of[self.tls_default]
         elif self.tls_sites.default is None and self.webapps:
             self.tls_sites.default = self.site_of[self.webapps[0]]
-        if self.tls_sites.default is None and not self.webapps:
-            raise UsageError("a TLS server needs at least one webapp, for its certificate")
 
     def urls(self) -> list[str]:
         """The addresses as one may type them into a browser."""

@@ -32,6 +32,7 @@ def problems(**server: Any) -> str:
         ({"server_header": "a\r\nb"}, "server_header must be a field value"),
         ({"access_log": {"target": "stdout", "format": "$nope"}}, "access_log does not fit requests"),
         ({"tls": True}, 'needs a tls_certificate on webapp "app"'),
+        ({"tls": True, "webapps": []}, "tls needs webapps, for their certificates"),
         ({"tls_client_auth": "require"}, '"require" needs tls_client_ca'),
         ({"max_head_size": "1"}, "max_head_size must be"),
         ({"overload": "panic"}, "overload"),

@@ -24,6 +24,7 @@ from hemi.web.h1.framing import (
     is_unknown_method,
     merge_fields,
     refusal_of_start,
+    split_options,
 )
 from hemi.web.h1.known import METHOD_NAMES, learn_head, learn_line
 from hemi.web.h1.stream import DROP_MOST, Server1Stream
@@ -309,9 +310,16 @@ class Server1Conn:
             refusal = Refusal(505, "The version of HTTP is not supported.")
         else:
             refusal = Refusal(400, f"The request is malformed: {str(error).lower()}.")
-        if self._parsing is not None and self._parsing.content is not None:
-            self._parsing.content.refusal = refusal
         self._failure = refusal
+        if self._parsing is not None and self._parsing.content is not None:
+            self._refuse_content(self._parsing, self._parsing.content, refusal)
+
+    def _refuse_content(self, stream: Server1Stream, content: Content1, refusal: Refusal) -> None:
+        """Lets reading the content fail; a request that has not been served yet is refused as a whole."""
+        content.refusal = refusal
+        if stream in self._queue:
+            stream.refusal = refusal
+            stream.keep_alive = False
 
     def _pass_upgrade(self) -> None:
         """Goes on behind a head with Upgrade, where the parser stops: to ignore the field is allowed (RFC 9110 §7.8).
@@ -396,6 +404,8 @@ class Server1Conn:
             raise Refusal(505, "The version of HTTP is not supported.")
         if len(index) != len(fields):
             request.index = index = merge_fields(fields)
+        if version == 10 and stream.keep_alive and b"close" in split_options(index.get(b"connection", b"")):
+            stream.keep_alive = False  # RFC 9112 §9.3: close wins
         if len(target) > server.max_target_size:
             raise Refusal(414, "The target of the request is too long.")
         if len(fields) > server.max_fields or (
@@ -501,7 +511,8 @@ class Server1Conn:
             fields, self._fields = self._fields, []
             if fields:
                 if self.has_excess(fields):
-                    self._failure = stream.content.refusal = Refusal(431, "The trailers are too large.")
+                    self._failure = Refusal(431, "The trailers are too large.")
+                    self._refuse_content(stream, stream.content, self._failure)
                     return
                 stream.request.trailer_fields = [(name, value.rstrip(b" \t")) for name, value in fields]
             stream.content.complete = True

@@ -50,6 +50,11 @@ def merge_fields(fields: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     return index
 
 
+def split_options(connection: bytes) -> list[bytes]:
+    """The options of a Connection field, in lower case (RFC 9110 §7.6.1)."""
+    return [option.strip(b" \t") for option in connection.lower().split(b",")]
+
+
 def content_size(method: str, version: int, index: Mapping[bytes, bytes]) -> int:
     """The size of a request's content in bytes, -1 when it is chunked (RFC 9112 §6.3). Raises Refusal."""
     coding = index.get(b"transfer-encoding")

@@ -186,5 +186,38 @@ def test_the_host_of_absolute_targets_is_the_field_host(gate: Any) -> None:
         assert [value for name, value in request.fields if name == b"host"] == [host.encode()]
 
 
+@pytest.mark.parametrize(
+    "content", [b"Z\r\n", b"3 \r\nabc\r\n", b"3\nabc\n", b"F" * 17 + b"\r\n", b"1\r\nab\r\n"]
+)
+def test_broken_contents_that_came_with_the_head(gate: Any, content: bytes) -> None:
+    """Nobody serves such a request, also who would not look at its content (SECURITY row 3)."""
+    head = b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
+    conn = feed(gate, GET + head + content)
+    good, broken = conn._queue
+    assert good.refusal is None and good.keep_alive
+    assert broken.refusal is not None and broken.refusal.status == 400 and not broken.keep_alive
+    conn = feed(gate, head)
+    serving = conn._queue.popleft()
+    conn.feed(content)
+    assert serving.refusal is None and serving.content is not None and serving.content.refusal is not None
+
+
+@pytest.mark.parametrize(
+    ("fields", "keeps"),
+    [
+        (b"connection: keep-alive\r\n", True),
+        (b"connection: close, keep-alive\r\n", False),
+        (b"connection: Keep-Alive, Close\r\n", False),
+        (b"connection: close\r\nconnection: keep-alive\r\n", False),
+        (b"proxy-connection: keep-alive\r\n", True),  # as llhttp has it
+        (b"", False),
+    ],
+)
+def test_http_1_0_connections_that_go_on(gate: Any, fields: bytes, keeps: bool) -> None:
+    """`close` wins (RFC 9112 §9.3)."""
+    (stream,) = feed(gate, b"GET / HTTP/1.0\r\nhost: a\r\n" + fields + b"\r\n")._queue
+    assert stream.keep_alive == keeps
+
+
 def test_repr(gate: Any) -> None:
     assert repr(feed(gate)) == "<Server1Conn 127.0.0.1:1 busy served=0>"

@@ -14,6 +14,7 @@ from hemi.web.h1.framing import (
     is_unknown_method,
     merge_fields,
     refusal_of_start,
+    split_options,
 )
 
 
@@ -162,3 +163,8 @@ def test_starts_of_heads() -> None:
 def test_refusals_say_why() -> None:
     refusal = Refusal(431, "Too much.")
     assert (refusal.status, refusal.text, str(refusal)) == (431, "Too much.", "431 Too much.")
+
+
+def test_options_of_connections() -> None:
+    assert split_options(b"Close") == [b"close"]
+    assert split_options(b"keep-alive ,\tCLOSE, ,x") == [b"keep-alive", b"close", b"", b"x"]
