@@ -112,7 +112,10 @@ class HTTPXServer(StreamListening, Server, sign="httpx_server"):
         "Whose certificate serves clients that name no webapp; the first one's when missing.",
         inherit=False,
     )
-    tls_strict_sni = prop(False, "Refuse clients that name no webapp of this server.")
+    tls_strict_sni = prop(
+        False,
+        "Refuse clients that ask for a host of no webapp; those that name none get the certificate of tls_default.",
+    )
 
     trusted_proxies: list[Network] = prop(
         [], "Proxies whose word about the client's address and scheme counts."
