@@ -159,7 +159,7 @@ def _take_plain_data(conn: Backend2Conn, buffer: bytearray, begin: int, end: int
     """Takes a frame of content past the package; returns False when the package must decide about it.
 
     Padding, and whatever is not in its place, is the package's; windows and states are kept as it keeps them. An
-    answer of 300 KB takes half of the time, a small one three quarters (measured, 2 connections × 32 streams).
+    answer of 300 KB takes half of the processor time, a small one a twentieth less (measured, alternating).
     """
     flags = buffer[begin + 4]
     number = int.from_bytes(buffer[begin + 5 : begin + 9]) & 0x7FFFFFFF
