@@ -27,7 +27,7 @@ from gevent.event import Event
 from gevent.lock import RLock
 from gevent.threadpool import ThreadPool
 
-__all__ = ["MOST_SUBJECTS", "Shortfall", "Sink", "Writer", "acquire", "complain", "reopen_all"]
+__all__ = ["MOST_SUBJECTS", "Shortfall", "Sink", "Writer", "acquire", "complain"]
 
 MOST_SUBJECTS = 64  # so many at most are kept for lines that are still to be made
 HOLD = 0.01  # seconds that a subject waits for others at most; its line tells a time that is late by as much
@@ -303,12 +303,6 @@ def release(key: str, sink: Sink, deadline: float) -> None:
     if _sinks.get(key) is sink:
         del _sinks[key]
     sink.close(deadline)
-
-
-def reopen_all() -> None:
-    """Reopen every target of the process, as SIGUSR1 asks for. From any thread, and from signal handlers."""
-    for sink in list(_sinks.values()):
-        sink.reopen()
 
 
 def complain(text: str) -> None:

@@ -15,7 +15,7 @@ from gevent import monkey
 from gevent.threadpool import ThreadPool
 
 from hemi import logsink
-from hemi.logsink import Shortfall, Sink, acquire, release, reopen_all
+from hemi.logsink import Shortfall, Sink, acquire, release
 
 
 class RealEvent:
@@ -392,7 +392,7 @@ def test_sinks_are_shared_by_key(complaints: list[str]) -> None:
     one = acquire("test-shared", make_one)
     two = acquire("test-shared", make_one)
     assert one is two
-    reopen_all()
+    two.reopen()
     until(lambda: "reopen after 0" in writers[0].events)
     one.put(b"1\n")
     release("test-shared", one, monotonic() + 1)

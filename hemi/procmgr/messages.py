@@ -58,10 +58,6 @@ class Decoder:
             messages.append(message)
         return messages
 
-    def at_boundary(self) -> bool:
-        """True when no message has begun that is not complete: the stream may end here."""
-        return not self._buffer
-
     def _take(self) -> Message | None:
         buffer = self._buffer
         if not MAGIC.startswith(buffer[: len(MAGIC)]):

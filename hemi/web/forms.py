@@ -134,11 +134,6 @@ _URLENCODED = "application/x-www-form-urlencoded"
 _MULTIPART = "multipart/form-data"
 
 
-def is_form(content_type: str) -> bool:
-    """Whether a Content-Type is one of the two that a `FormReader` reads."""
-    return parse_parameters(content_type)[0] in (_URLENCODED, _MULTIPART)
-
-
 class _Parser(Protocol):
     def feed(self, data: bytes) -> None: ...
     def finish(self) -> Form: ...

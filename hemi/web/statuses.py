@@ -86,6 +86,3 @@ STATUS_LINES: dict[int, bytes] = {
 
 NO_CONTENT = frozenset({*range(100, 200), 204, 304})
 """Statuses whose responses end with the head, whatever their fields say (RFC 9112 §6.3); 205 is not one."""
-
-CACHEABLE = frozenset({200, 203, 204, 206, 300, 301, 308, 404, 405, 410, 414, 501})
-"""Statuses that a cache may keep by a heuristic (RFC 9110 §15.1)."""

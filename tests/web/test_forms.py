@@ -20,7 +20,6 @@ from hemi.web.forms import (
     FormLimits,
     FormReader,
     Upload,
-    is_form,
     safe_filename,
 )
 
@@ -64,13 +63,6 @@ def spooled(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     monkeypatch.setattr(tempfile, "TemporaryFile", note)
     yield files
     assert all(file.closed for file in files)
-
-
-def test_is_form() -> None:
-    assert is_form("Multipart/Form-Data; boundary=x")
-    assert is_form(URLENCODED)
-    assert not is_form("application/json")
-    assert not is_form("")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from hemi.web.mime import TYPES, is_compressible, type_of, with_charset
+from hemi.web.mime import TYPES, type_of, with_charset
 
 
 @pytest.mark.parametrize(
@@ -56,16 +56,3 @@ def test_charset() -> None:
     assert with_charset("text/plain") == "text/plain; charset=utf-8"
     assert with_charset("text/plain; charset=gbk") == "text/plain; charset=gbk"
     assert with_charset("image/png") == "image/png"
-
-
-def test_what_compresses() -> None:
-    for media_type in (
-        "text/html",
-        "application/json",
-        "image/svg+xml",
-        "application/ld+json",
-        "application/wasm",
-    ):
-        assert is_compressible(media_type)
-    for media_type in ("image/png", "video/mp4", "font/woff2", "application/zip", "application/octet-stream"):
-        assert not is_compressible(media_type)
