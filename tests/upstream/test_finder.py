@@ -43,7 +43,7 @@ def test_a_file_is_watched(run: Run, tmp_path: Path) -> None:
     assert until(lambda: keys(running) == ["127.0.0.1:2", "127.0.0.1:3"])
     assert running["b"].node("127.0.0.1:2") is kept
     assert (kept.weight, kept.share, kept.tier, kept.limit) == (5, 5.0, 1, 7)
-    assert [line.partition("node ")[2] for line in running.log.find("is ")] == [
+    assert [line.partition("node ")[2] for line in running.log.find("node ")] == [
         "127.0.0.1:1 is gone",
         "127.0.0.1:3 is new",
     ]
