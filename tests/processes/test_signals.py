@@ -80,7 +80,10 @@ def refused(address: str) -> bool:
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), 5).close()
-    except ConnectionRefusedError:
+    except (
+        ConnectionRefusedError,
+        ConnectionResetError,
+    ):  # reset: it came between the last accept and the close
         return True
     return False
 
