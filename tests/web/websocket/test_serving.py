@@ -201,7 +201,7 @@ def test_silent_clients_are_asked_and_then_cut() -> None:
 
     with serving(app, ping_interval="1h", ping_timeout="1h") as site, open_ws(site) as client:
         (ws,) = until(lambda: sockets)
-        now, hour = monotonic(), 3600.0
+        now, hour = float(int(monotonic())), 3600.0  # sums of them are exact
         ws.look(now)
         ws.look(now + hour - 1)
         ws.look(now + hour)
