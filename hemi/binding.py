@@ -197,19 +197,23 @@ def _set_file(path: str, inode: Inode | None, mode: int, uid: int, gid: int) -> 
         if (status.st_dev, status.st_ino) != inode or not stat.S_ISSOCK(status.st_mode):
             raise OSError(errno.EEXIST, f"another file is in the place of {path}")
         itself = f"/proc/self/fd/{descriptor}"  # what is open, whatever has that name by now
-        had = stat.S_IMODE(status.st_mode)
+        had = stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
+        steps: list[Callable[[], None]] = [lambda: os.chmod(itself, mode)] if mode >= 0 else []
+        if uid >= 0 or gid >= 0:
+            # As long as the file is ours, or when it is ours again, its mode can be changed without CAP_FOWNER.
+            at = len(steps) if status.st_uid == os.geteuid() else 0
+            steps.insert(at, lambda: os.chown(itself, uid, gid))
         try:
-            if mode >= 0:
-                os.chmod(itself, had & mode)  # the new mode is for the new owner
-            if uid >= 0 or gid >= 0:
-                os.chown(itself, uid, gid)
-            if mode >= 0:
-                os.chmod(itself, mode)
+            for step in steps:
+                step()
         except OSError:
-            if stat.S_IMODE(os.fstat(descriptor).st_mode) != had:
-                os.chmod(itself, had)
+            now = os.fstat(descriptor)
+            if (now.st_uid, now.st_gid) != had[1:]:
+                os.chown(itself, *had[1:])
+            if stat.S_IMODE(now.st_mode) != had[0]:
+                os.chmod(itself, had[0])
             raise
-        return had, status.st_uid, status.st_gid
+        return had
     finally:
         os.close(descriptor)
 

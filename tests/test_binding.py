@@ -111,6 +111,20 @@ def test_the_file_of_a_socket_in_use(tmp_path: Path) -> None:
     sock.close()
 
 
+def test_an_owner_that_cannot_be_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: str, uid: int, gid: int) -> None:
+        raise PermissionError(1, "not you")
+
+    path = tmp_path / "s"
+    sock = bind(resolve("", 0, str(path)), ListenOptions(uds_mode=0o600))
+    monkeypatch.setattr(os, "chown", refuse)
+    new = ListenOptions(uds_mode=0o666, uds_user="65534")
+    with pytest.raises(PermissionError):
+        adjust(sock, str(path), inode_of(str(path)), ListenOptions(uds_mode=0o600), new)
+    assert path.stat().st_mode & 0o777 == 0o600
+    sock.close()
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 def test_the_owner_of_a_socket_in_use(tmp_path: Path) -> None:
     path = tmp_path / "s"
