@@ -137,14 +137,15 @@ def help_sign(sign: str) -> str:
 
 
 def help_signs() -> str:
-    """A list of all signs with their first lines, for `gorox help`."""
+    """A list of all signs with their first sentences, for `gorox help signs`."""
     lines = []
     kind = ""
     for cls in classes():
         if cls.kind != kind:
             kind = cls.kind
             lines.append(f"{kind}:")
-        lines.append(f"  {cls.sign:<18} {_doc(cls).partition(chr(10))[0]}".rstrip())
+        sentence = " ".join(_doc(cls).partition("\n\n")[0].split()).partition(". ")[0]
+        lines.append(f"  {cls.sign:<18} {sentence.rstrip('.')}")
     return "\n".join(lines) + "\n"
 
 

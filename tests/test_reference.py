@@ -59,7 +59,7 @@ def test_help_of_what_does_not_exist() -> None:
 
 def test_help_of_all_signs() -> None:
     text = reference.help_signs()
-    assert "handlets:\n  http_proxy         Asks a backend.\n  static             Serves files.\n" in text
+    assert "handlets:\n  http_proxy         Asks a backend\n  static             Serves files\n" in text
 
 
 def validate(text: str) -> list[str]:

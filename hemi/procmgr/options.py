@@ -34,7 +34,10 @@ class Option(NamedTuple):
 ACTIONS: dict[str, tuple[str, str]] = {
     "serve": ("", "serve the configuration in the foreground (this is what happens without an action)"),
     "check": ("", "check the configuration, and print every problem in it"),
-    "help": ("[SIGN]", "print this text, or what a component is and which properties it has"),
+    "help": (
+        "[SIGN]",
+        "print this text, or what a component is and which properties it has; signs: all of them",
+    ),
     "version": ("", "print the version"),
 }
 

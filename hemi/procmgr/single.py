@@ -24,7 +24,7 @@ from hemi.errors import EXIT_STOP, UsageError
 from hemi.procmgr.options import Options
 from hemi.procmgr.program import Program
 from hemi.procmgr.stages import StageKeeper
-from hemi.reference import help_sign
+from hemi.reference import help_sign, help_signs
 from hemi.stage import Stage
 
 __all__ = ["build", "check", "describe", "serve"]
@@ -66,10 +66,10 @@ def check(program: Program, options: Options) -> str:
 
 
 def describe(program: Program, sign: str) -> str:
-    """Returns the help on the components of a sign. Raises UsageError if there are none."""
+    """Returns the help on the components of a sign, or what "signs" there are. Raises UsageError if there are none."""
     for module in program.components:
         importlib.import_module(module)
-    return help_sign(sign).rstrip("\n")
+    return (help_signs() if sign == "signs" else help_sign(sign)).rstrip("\n")
 
 
 def serve(program: Program, options: Options) -> int:

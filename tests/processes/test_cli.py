@@ -61,6 +61,12 @@ def test_help_tells_every_action_option_signal_and_code(spelling: str) -> None:
     assert max(map(len, done.stdout.splitlines())) < 130
 
 
+def test_help_of_all_components() -> None:
+    done = call("help", "signs")
+    assert done.returncode == 0
+    assert "\nhandlets:\n" in done.stdout and "\n  static " in done.stdout
+
+
 def test_help_of_a_component() -> None:
     done = call("help", "static")
     assert done.returncode == 0
