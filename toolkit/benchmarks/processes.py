@@ -31,6 +31,9 @@ from toolkit.benchmarks.servers import TOP_DIR, BenchError, pinned
 SPAN = 60
 """Seconds that the load lasts while an instance is changed."""
 
+REST = 3.0
+"""Seconds after a start until the process that stands by is there, too."""
+
 STREAMS = 200
 MAX_RSS = 96
 """MiB that a worker with a leak may have."""
@@ -236,6 +239,7 @@ def measure_times(folder: Path, rounds: int, seconds: int, cores: Cores) -> str:
         rows["start, to the first answer"].append(_time(lambda one=one: _start(one)))
         try:
             one.await_workers(1)
+            time.sleep(REST)
             rows["goroxctl pids"].append(_time(lambda one=one: one.tell("pids")))
             rows["goroxctl reload"].append(_time(lambda one=one: one.tell("reload")))
             workers = one.await_workers(1)
