@@ -293,10 +293,18 @@ def _start(one: Instance) -> None:
 
 def _await_end(pids: list[int]) -> None:
     deadline = time.monotonic() + 30
-    while any(psutil.pid_exists(pid) for pid in pids):
+    while any(_lives(pid) for pid in pids):
         if time.monotonic() > deadline:
             raise BenchError("workers have outlived their leader for 30 s")
         time.sleep(0.005)
+
+
+def _lives(pid: int) -> bool:
+    """Whether a process has not ended, even if init has not taken note yet."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 WORKS: dict[str, Callable[[Path, int, int, Cores], str]] = {
