@@ -136,25 +136,27 @@ class Server1Stream:
             or len(resp.lines) > KNOWN_LINES
             or self.request.version != 11
             or self.request.method == "HEAD"
-            or not self._stays(resp, conn)
         ):
             return self._make_head(resp)
         server = conn.server
-        key = (resp.status, resp.content_type, size, resp.has_server, resp.lines)
+        stays = self._stays(resp, conn)
+        key = (resp.status, resp.content_type, size, resp.has_server, resp.lines, stays)
         lines = server.known_answers.get(key)
         if lines is None:
             if resp.status in NO_CONTENT:
                 return self._make_head(resp)
-            lines = b"%b%b%b%bcontent-length: %d\r\n" % (
+            lines = b"%b%b%b%bcontent-length: %d\r\n%b" % (
                 STATUS_LINES[resp.status],
                 b"" if resp.has_server else server.head_lines,
                 content_type_line(resp.content_type) if resp.content_type else b"",
                 resp.lines,
                 size,
+                b"" if stays else b"connection: close\r\n",
             )
             if len(server.known_answers) >= KNOWN_ANSWERS:
                 server.known_answers.clear()
             server.known_answers[key] = lines
+        self.keep_alive = stays
         resp.is_sent = True
         self.response = resp
         return b"%b%b\r\n" % (lines, b"" if resp.has_date else server.clock.date_line)
