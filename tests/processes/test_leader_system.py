@@ -256,18 +256,26 @@ def test_long_connections_are_spread_evenly(lead: Start) -> None:
 def test_strangers_are_reaped(lead: Start, tmp_path: Path) -> None:
     """Orphans become children of process 1 of a container, or of whoever asks for them."""
     code = (
-        "import ctypes, os, runpy, subprocess, sys; ctypes.CDLL(None).prctl(36, 1, 0, 0, 0);"
-        "os.fork() or (os.fork() and os._exit(0)) or (__import__('time').sleep(1), os._exit(3));"
+        "import ctypes, os, sys, time; ctypes.CDLL(None).prctl(36, 1, 0, 0, 0);"
+        "os.fork() or (os.fork() and os._exit(0))"
+        " or (print(os.getpid(), file=open('orphan', 'w'), flush=True),"
+        " any(time.sleep(0.05) or os.path.exists('end') for _ in range(600)), os._exit(3));"
         "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
     )
     (tmp_path / "tricks.py").write_text(TRICKS)
     command = [sys.executable, "-c", code, GOROX, "--top-dir", str(tmp_path), "--config", "test.yaml"]
     leader = lead(CONFIG)
     assert leader.end() == 0
-    process = psutil.Popen(command, cwd=TOP_DIR)
+    orphan = tmp_path / "orphan"
+    process = psutil.Popen(command, cwd=tmp_path)
     try:
-        assert until(lambda: len(process.children()) >= 2, 20)
-        assert until(lambda: all(c.status() != psutil.STATUS_ZOMBIE for c in process.children()), 20)
+        assert until(lambda: orphan.exists() and orphan.read_text().endswith("\n"), 20)
+        pid = int(orphan.read_text())
+        assert until(lambda: psutil.Process(pid).ppid() == process.pid, 20)
+        (tmp_path / "end").touch()
+        assert until(
+            lambda: not psutil.pid_exists(pid), 20
+        )  # ended, it would still exist if nobody took note
         assert process.poll() is None
     finally:
         process.terminate()
