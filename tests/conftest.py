@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, settings
 
 from hemi.source import Dirs
 from tests.running import GoroxProcess, Served, dirs_below, serve_text, until
+from tests.waiting import gone as has_ended
 
 if TYPE_CHECKING:
     from hemi.tls import Identity
@@ -106,7 +107,7 @@ def nothing_left() -> Iterator[None]:
 
 
 def _children(me: psutil.Process) -> list[psutil.Process]:
-    return [child for child in me.children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in me.children(recursive=True) if not has_ended(child.pid)]
 
 
 def _listening(me: psutil.Process) -> list[Any]:

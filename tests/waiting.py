@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import gevent
+import psutil
 
 TIMEOUT = 30.0
 """Seconds after which a wait is a failure, on any machine."""
@@ -17,3 +18,11 @@ def until(condition: Callable[[], Any], seconds: float = TIMEOUT) -> Any:
         while not (value := condition()):
             gevent.sleep(0.002)
     return value
+
+
+def gone(pid: int) -> bool:
+    """True when a process has ended, whether or not somebody has taken note."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return True

@@ -12,10 +12,10 @@ from typing import Any
 
 import gevent
 import gevent.event
-import psutil
 
 from tests.client import Client
 from tests.running import TOP_DIR, GoroxProcess, until
+from tests.waiting import gone
 
 GOROX = str(TOP_DIR / "bin" / "gorox")
 
@@ -163,14 +163,6 @@ class Load:
         """Ends the load."""
         self._done.set()
         gevent.joinall(self._askers, timeout=15)
-
-
-def gone(pid: int) -> bool:
-    """True when a process has ended, whether or not somebody has taken note."""
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return True
 
 
 def kill_hard(pid: int) -> None:

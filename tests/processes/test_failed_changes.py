@@ -11,8 +11,9 @@ from typing import Any
 import gevent
 import pytest
 
-from tests.processes.leaderkit import CONFIG, TRICKS, TRICKY, Leader, gone, kill_hard
+from tests.processes.leaderkit import CONFIG, TRICKS, TRICKY, Leader, kill_hard
 from tests.running import TOP_DIR, run, until
+from tests.waiting import gone
 
 CTL = TOP_DIR / "bin/goroxctl"
 NO_IMPORT = "raise RuntimeError('out of order')\n"

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.processes.leaderkit import CONFIG, TRICKY, Leader, gone
+from tests.processes.leaderkit import CONFIG, TRICKY, Leader
 from tests.running import TOP_DIR, run, until
+from tests.waiting import gone
 
 GOROXCTL = str(TOP_DIR / "bin" / "goroxctl")
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes.leaderkit import CONFIG, Leader, gone
+from tests.processes.leaderkit import CONFIG, Leader
 from tests.running import require_program, run, until
+from tests.waiting import gone
 
 CTL = Path(__file__).resolve().parents[2] / "bin/goroxctl"
 

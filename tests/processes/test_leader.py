@@ -13,8 +13,9 @@ import gevent
 import pytest
 
 from tests.client import Client
-from tests.processes.leaderkit import CONFIG, TRICKY, Leader, Load, gone, kill_hard
+from tests.processes.leaderkit import CONFIG, TRICKY, Leader, Load, kill_hard
 from tests.running import GoroxProcess, until
+from tests.waiting import gone
 
 Start = Callable[..., Leader]
 

@@ -17,8 +17,9 @@ import psutil
 import pytest
 
 from tests.client import Client
-from tests.processes.leaderkit import CONFIG, GOROX, TRICKS, TRICKY, Leader, Load, gone
+from tests.processes.leaderkit import CONFIG, GOROX, TRICKS, TRICKY, Leader, Load
 from tests.running import TOP_DIR, run, until
+from tests.waiting import gone
 
 Start = Callable[..., Leader]
 

@@ -17,6 +17,7 @@ import pytest
 import hemi.builtin  # noqa: F401  registers its components
 from hemi.errors import ConfigError
 from tests.running import require_program
+from tests.waiting import gone
 from tests.webkit import Answer, Malformed, Site, config, load, running, until
 
 SCRIPTS = {
@@ -74,7 +75,7 @@ def cgi(root: Path, **props: Any) -> Iterator[Site]:
     until(lambda: not programs.running)
     assert programs.waiting == 0
     me = psutil.Process()
-    until(lambda: not [one for one in me.children() if one.status() == psutil.STATUS_ZOMBIE])
+    until(lambda: not [one for one in me.children() if gone(one.pid) and one.is_running()])  # zombies
 
 
 def ask(site: Site, target: str, method: str = "GET", content: Any = None, **fields: str) -> Answer:
@@ -227,17 +228,15 @@ def pids_in(path: Path) -> list[int]:
     return [int(word) for word in path.read_text().split()]
 
 
-def gone(pids: list[int]) -> bool:
-    return not any(
-        psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids
-    )
+def all_gone(pids: list[int]) -> bool:
+    return all(map(gone, pids))
 
 
 def test_a_timeout_kills_the_whole_group(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hemi.web.cgi.run.GRACE", 0.1)
     with cgi(root, head_timeout="300ms") as site:
         assert ask(site, f"/hangs.cgi?{tmp_path}/pids").status == 504
-        until(lambda: gone(pids_in(tmp_path / "pids")))
+        until(lambda: all_gone(pids_in(tmp_path / "pids")))
         assert "head: the program does not answer in time" in problems(site)[0]
 
 
@@ -249,7 +248,7 @@ def test_a_client_that_leaves_kills_the_whole_group(
         with site.connect() as client:
             client.request("GET", f"/hangs.cgi?{tmp_path}/pids")
             pids = pids_in(tmp_path / "pids")
-        until(lambda: gone(pids))
+        until(lambda: all_gone(pids))
         until(lambda: site.access)
         assert site.access[0].status == 499 and not problems(site)
 
@@ -258,7 +257,7 @@ def test_the_end_of_the_stage_kills_what_runs(root: Path, tmp_path: Path) -> Non
     with cgi(root) as site, site.connect() as client:
         client.request("GET", f"/hangs.cgi?{tmp_path}/pids")
         pids = pids_in(tmp_path / "pids")
-    until(lambda: gone(pids))
+    until(lambda: all_gone(pids))
 
 
 def test_an_answer_that_stops_half_way(root: Path) -> None:
