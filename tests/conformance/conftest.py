@@ -1,4 +1,4 @@
-"""The fixture `wire`, over which the tests of this folder run."""
+"""The fixture `wire`, over which most tests of this folder run; `site` and `client` for those of HTTP/2 by frames."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.conformance import h2kit
+from tests.h2raw import RawClient
+from tests.webkit import Site, serve
 from tests.wires import Wire, http1_wires, http2_wires
 
 HTTP1 = ["h1-tcp", "h1-uds", "h1-tls"]
@@ -32,3 +35,18 @@ def wire(request: pytest.FixtureRequest, wires: dict[str, Wire]) -> Iterator[Wir
 def wire1(request: pytest.FixtureRequest, wires: dict[str, Wire]) -> Iterator[Wire]:
     """One wire of HTTP/1 after another, for what is about its syntax."""
     yield wires[request.param]
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Site]:
+    """A site with the app of h2kit, that logs no error."""
+    with serve(h2kit.app) as running:
+        yield running
+        assert not running.log.of("error")
+
+
+@pytest.fixture
+def client(site: Site) -> Iterator[RawClient]:
+    """A client of it that sends single frames."""
+    with RawClient(site) as one:
+        yield one

@@ -1,4 +1,4 @@
-"""Heads of requests: what they come to. What is malformed is in tests/conformance/test_h2.py."""
+"""Heads of requests: what they come to. What is malformed is in tests/conformance/test_h2_messages.py."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Frames against a model: whatever a client sends, the connection survives or ends by a GOAWAY, and serves others.
 
-What single frames do is in tests/conformance/test_h2.py, section by section.
+What single frames do is in tests/conformance/test_h2_frames.py and test_h2_streams.py, section by section.
 """
 
 from __future__ import annotations
