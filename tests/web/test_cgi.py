@@ -1,4 +1,4 @@
-"""CGI without servers: heads of answers, lines of stderr, targets. The rest is tested with fcgi_proxy."""
+"""CGI without servers: heads of answers, lines of stderr, targets. The rest is in tests/web/cgi and with fcgi_proxy."""
 
 from __future__ import annotations
 

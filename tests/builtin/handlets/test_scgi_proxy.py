@@ -1,4 +1,4 @@
-"""scgi_proxy in front of scripted servers. What it shares with fcgi_proxy is tested there."""
+"""scgi_proxy in front of scripted servers. What it shares with fcgi_proxy is tested there and in tests/web/cgi."""
 
 from __future__ import annotations
 
