@@ -185,9 +185,9 @@ def test_answers_that_nobody_takes_are_bounded() -> None:
         client = RawClient(site, rcvbuf=4096)
         with client:
             (conn,) = site.conns
-            conn.calm.left = conn.calm.most = 10**9
+            conn.calm.frames.left = conn.calm.frames.most = 10**9
             sender = gevent.spawn(lambda: [client.send(FLOODS["ping"] * 1000) for _ in range(2000)])
-            until(lambda: conn.writer.size > 200_000 or conn._waiting)
+            until(lambda: conn.writer.size > 200_000 or conn.attention.waits)
             gevent.sleep(0.05)
             assert conn.writer.size < 1_000_000
             sender.kill()

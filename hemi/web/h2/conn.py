@@ -22,13 +22,13 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import gevent
-from gevent import get_hub
 from greenlet import GreenletExit
 
 from hemi.sockets import Peer
 from hemi.web import exchange
 from hemi.web.h2 import workers
-from hemi.web.h2.calm import Budget
+from hemi.web.h2.attention import Attention
+from hemi.web.h2.calm import Calm
 from hemi.web.h2.content import Content2
 from hemi.web.h2.encoding import BlockDecoder
 from hemi.web.h2.errors import (
@@ -58,6 +58,7 @@ from hemi.web.h2.frames import (
 )
 from hemi.web.h2.head import Head
 from hemi.web.h2.inflow import Inflow
+from hemi.web.h2.leftovers import Leftovers
 from hemi.web.h2.opening import LEFT, NOTICED, STAYING, Block, take_block
 from hemi.web.h2.patience import look
 from hemi.web.h2.receiving import receive
@@ -70,7 +71,6 @@ if TYPE_CHECKING:
     from hemi.web.gate import Gate
     from hemi.web.server import HTTPXServer
 
-RECV_SIZE = 65536
 LINGER = 2.0
 """Seconds that a closing connection goes on reading, so that the client can take the last frames."""
 
@@ -83,16 +83,6 @@ KNOWN_RESETS = 1024
 MAX_LIST_FACTOR = 4
 """How many times `max_head_size` a head may decode to, counted as RFC 9113 §10.5.1 does, and still get a 431."""
 
-DROP_MOST = 1 << 20
-"""How much of a request that was answered already is taken and dropped, in bytes."""
-
-CALM = 1000
-CALM_PER_SECOND = 50
-"""Frames that bring nothing, at once and by the second."""
-
-PIECE_PAYS = 1024
-"""For how many bytes that we have sent the client may send such a frame more."""
-
 _PLAIN_HEADERS = END_HEADERS | PADDED | WITH_PRIORITY
 _LEAVING = b"leaving!"
 
@@ -102,18 +92,15 @@ class Server2Conn:
 
     __slots__ = (
         "_buffer",
-        "_paid",
-        "_reading",
         "_run_task",
         "_scheduled",
-        "_waiting",
         "ack_by",
+        "attention",
         "block",
         "calm",
         "channel",
         "deadline",
         "decoder",
-        "ending",
         "farewell",
         "gate",
         "gone",
@@ -122,6 +109,7 @@ class Server2Conn:
         "idle_since",
         "inflow",
         "last_id",
+        "leftovers",
         "lost",
         "max_frame_size",
         "memo",
@@ -143,7 +131,6 @@ class Server2Conn:
         "table_size",
         "tls",
         "told_id",
-        "troubles",
         "trusted",
         "until",
         "verdict",
@@ -180,8 +167,7 @@ class Server2Conn:
         self.skipped: set[int] = set()
         """Identifiers below the last one that were never used (bounded)."""
         self.resets: dict[int, None] = {}
-        self.ending: dict[int, int] = {}
-        """Requests that were answered before their end, and how much may still come of each."""
+        self.leftovers = Leftovers(self)
         self.priorities: dict[int, tuple[int, bool]] = {}
         """What PRIORITY_UPDATE said of streams that are still to come."""
         self.lost = False
@@ -194,9 +180,9 @@ class Server2Conn:
         self.table_size = server.h2_table_size
         self.max_frame_size = server.h2_max_frame_size
         self.decoder = BlockDecoder(server.h2_table_size, MAX_LIST_FACTOR * server.max_head_size)
+        self.attention = Attention()
         self.writer = Writer(channel, self._lose, self._flushed)
-        self.calm = Budget(CALM, CALM_PER_SECOND, now)
-        self.troubles = Budget(server.h2_max_resets, server.h2_max_resets / 10, now)
+        self.calm = Calm(self.writer, server.h2_max_resets, now)
         self.verdict: ConnectionFault | None = None
         """The error that ends the connection, once somebody has found one."""
         self.block: Block | None = None
@@ -211,10 +197,8 @@ class Server2Conn:
         """Since when the connection's window is shut, and what had been sent by then."""
         self.memo: tuple[int, dict[bytes, Head]] = (0, {})
         self._buffer = b""
-        self._paid = 0
         self._scheduled = False
         self._run_task = self._run_streams
-        self._reading = self._waiting = False
 
     def __repr__(self) -> str:
         state = "lost" if self.lost else "idle" if self.idle else "busy"
@@ -249,8 +233,12 @@ class Server2Conn:
         self.watch(self.ack_by)
 
     def _read(self, data: bytes) -> None:
-        while len(data) < len(PREFACE) and data == PREFACE[: len(data)] and (more := self._receive()):
+        receive = self.attention.receive
+        channel = self.channel
+        while len(data) < len(PREFACE) and data == PREFACE[: len(data)] and (more := receive(channel)):
             data += more
+        if self.verdict is not None:
+            raise self.verdict
         if not data.startswith(PREFACE):
             raise ConnectionFault(PROTOCOL_ERROR, "no connection preface")
         data = data[len(PREFACE) :]
@@ -262,27 +250,13 @@ class Server2Conn:
                     self._scheduled = True
                     workers.run(self._run_task)
                 while self.writer.size > FULL and not self.lost:
-                    self._wait()  # who does not take our answers gets no more of them
+                    self.attention.wait()  # who does not take our answers gets no more of them
             if self.is_done():
                 return
-            data = self._receive()
-
-    def _receive(self) -> bytes:
-        """What has come, b"" when the reader should look around. Raises OSError at the end."""
-        if self.verdict is not None:
-            raise self.verdict
-        self._reading = True
-        try:
-            data = self.channel.recv_waiting(RECV_SIZE)
-        except _LookAround:
+            if self.verdict is None:
+                data = receive(channel)
             if self.verdict is not None:
-                raise self.verdict from None
-            return b""
-        finally:
-            self._reading = False
-        if not data:
-            raise ConnectionResetError("the client has closed the connection")
-        return data
+                raise self.verdict
 
     def feed(self, data: bytes) -> None:
         """Takes what has arrived. Raises ConnectionFault."""
@@ -355,11 +329,11 @@ class Server2Conn:
             return
         if stream.gone >= 0:
             self.gone -= 1
-        elif self.troubles.left < self.troubles.most:
-            self.troubles.left += 1
+        elif self.calm.resets.left < self.calm.resets.most:
+            self.calm.resets.left += 1
         if not self.streams:
-            if self._waiting:
-                self._interrupt()
+            if self.attention.waits:
+                self.attention.call()
             elif self.block is None and not self._buffer:
                 self._become_idle()
 
@@ -369,7 +343,7 @@ class Server2Conn:
         self.idle = True
         if self.farewell == LEFT:
             if self.is_done():
-                self._interrupt()
+                self.attention.call()
             return
         self.idle_since = now = monotonic()
         self.watch(now + self.server.keepalive_timeout)
@@ -409,27 +383,7 @@ class Server2Conn:
         else:
             self.reset(stream, fault.code)
         if fault.code != REFUSED_STREAM or self.ack_by == math.inf:  # before, it may not know the limit yet
-            self.count_reset()
-
-    def count_reset(self) -> None:
-        """Takes one from the budget of streams that come to nothing. Raises ConnectionFault."""
-        self.troubles.left -= 1
-        if self.troubles.left < 0 and self.troubles.is_spent(monotonic()):
-            raise ConnectionFault(ENHANCE_YOUR_CALM, "too many streams end by a reset")
-
-    def suspect(self, what: str) -> None:
-        """Takes one from the budget of frames that bring nothing. Raises ConnectionFault."""
-        self.calm.left -= 1
-        if self.calm.left < 0:
-            self._settle(what)
-
-    def _settle(self, what: str) -> None:
-        """Lets what was sent pay, too: each piece may bring updates of two windows."""
-        delivered = self.writer.delivered
-        self.calm.left += (delivered - self._paid) // PIECE_PAYS
-        self._paid = delivered
-        if self.calm.is_spent(monotonic()):
-            raise ConnectionFault(ENHANCE_YOUR_CALM, f"a flood of frames that bring nothing ({what})")
+            self.calm.count_reset()
 
     # Windows of what comes in
 
@@ -445,33 +399,6 @@ class Server2Conn:
         """Tells the client that it may send more."""
         if not self.lost:
             self.writer.push(window_frame(sid, increment))
-
-    def let_end(self, stream: Server2Stream, content: Content2) -> bool:
-        """Lets a request that was answered before its end come to it; False when too much is left.
-
-        Not all clients understand a reset behind a whole answer.
-        """
-        left = content.size - content.arrived if content.size >= 0 else DROP_MOST
-        if content.expect or stream.tunnel or left > DROP_MOST or len(self.ending) >= self.most_streams:
-            return False
-        self.ending[stream.sid] = DROP_MOST
-        held = sum(map(len, content.chunks)) + content.inflow.taken
-        if held:
-            self.send_window(stream.sid, held)
-        return True
-
-    def drop_rest(self, sid: int, size: int, ended: bool) -> None:
-        """Takes a piece of such a request, which is dropped."""
-        left = self.ending.pop(sid) - size
-        if ended:
-            return
-        if left > 0:
-            self.ending[sid] = left
-            if size:
-                self.send_window(sid, size)
-        else:
-            self.remember_reset(sid)
-            self.writer.push(reset_frame(sid, NO_ERROR))
 
     def drop(self, content: Content2) -> None:
         """Lets go of what was not read of a content."""
@@ -524,7 +451,7 @@ class Server2Conn:
         """Ends the connection because of an error, from whatever greenlet."""
         if self.verdict is None:
             self.verdict = fault
-            self._interrupt()
+            self.attention.call()
 
     def _fail(self, fault: ConnectionFault) -> None:
         """The one place where errors of the connection become GOAWAY."""
@@ -544,36 +471,16 @@ class Server2Conn:
             self.idle = False
             for stream in list(self.streams.values()):
                 self.client_reset(stream, CANCEL)
-            self._interrupt()
+            self.attention.call()
 
     def _flushed(self) -> None:
         """The writer has sent what may be sent."""
-        if self._waiting or self.is_done():
-            self._interrupt()
+        if self.attention.waits or self.is_done():
+            self.attention.call()
 
     def is_done(self) -> bool:
         """Whether nothing is left to do on a connection that was told to leave."""
         return self.lost or (self.farewell == LEFT and not self.streams and not self.writer.busy)
-
-    def _interrupt(self) -> None:
-        """Has the reader look around, wherever it waits."""
-        get_hub().loop.run_callback(self._wake_reader)
-
-    def _wake_reader(self) -> None:
-        if self._waiting:
-            self._waiting = False
-            self.greenlet.switch()
-        elif self._reading:
-            self._reading = False
-            self.greenlet.throw(_LookAround())
-
-    def _wait(self) -> None:
-        """The reader waits for the writer or the streams."""
-        self._waiting = True
-        try:
-            get_hub().switch()
-        finally:
-            self._waiting = False
 
     def _end(self) -> None:
         """Waits for what still runs, so that nothing of this connection outlives it; then lets the client take the last
@@ -586,7 +493,7 @@ class Server2Conn:
             if self.lost and self.writer.busy:
                 self.channel.sock.shutdown(SHUT_RDWR)  # wakes the writer
             while self.streams or self.writer.busy:
-                self._wait()
+                self.attention.wait()
             if not self.lost:
                 self.channel.linger(LINGER)
         except OSError:
@@ -606,7 +513,3 @@ class Server2Conn:
     def close(self) -> None:
         """Closes the connection. Idempotent."""
         self.channel.close()
-
-
-class _LookAround(Exception):
-    """Thrown into the reader where it waits for the client, as something else has happened."""

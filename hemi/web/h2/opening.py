@@ -130,8 +130,8 @@ def _open(conn: Server2Conn, sid: int, head: Head, ended: bool) -> None:
             stream.refusal = refusal
     if conn.priorities:
         stream.urgency, stream.incremental = conn.priorities.pop(sid, (stream.urgency, stream.incremental))
-    if conn.calm.left < conn.calm.most:
-        conn.calm.left += REQUEST_PAYS
+    if conn.calm.frames.left < conn.calm.frames.most:
+        conn.calm.frames.left += REQUEST_PAYS
     streams[sid] = stream
     conn.ready.append(stream)
     conn.idle = False
@@ -148,8 +148,8 @@ def _take_trailers(conn: Server2Conn, sid: int, flags: int, block: bytes) -> Non
         raise ConnectionFault(PROTOCOL_ERROR, f"HEADERS on stream {sid}, which cannot be opened")
     stream = conn.streams.get(sid)
     if stream is None or stream.gone >= 0:
-        if sid in conn.ending:
-            conn.drop_rest(sid, 0, ended=True)
+        if sid in conn.leftovers.left:
+            conn.leftovers.drop(sid, 0, ended=True)
         elif stream is None and sid not in conn.resets:
             raise ConnectionFault(STREAM_CLOSED, f"HEADERS on stream {sid}, which is closed")
         return

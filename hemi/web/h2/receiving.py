@@ -74,7 +74,7 @@ def receive(conn: Server2Conn, kind: int, flags: int, sid: int, payload: bytes) 
         raise ConnectionFault(PROTOCOL_ERROR, "a frame in the middle of a field block")
     known = KINDS.get(kind)
     if known is None:
-        conn.suspect("unknown frames")
+        conn.calm.suspect("unknown frames")
         return
     check(known, sid, len(payload))
     HANDLERS[kind](conn, flags, sid, payload)
@@ -100,10 +100,10 @@ def _on_data(conn: Server2Conn, flags: int, sid: int, payload: bytes) -> None:
         data = payload
     if stream is None or stream.gone >= 0:
         conn.took(len(data))
-        if sid in conn.ending:
+        if sid in conn.leftovers.left:
             if not data and not flags & END_STREAM:
-                conn.suspect("empty DATA")
-            conn.drop_rest(sid, size, bool(flags & END_STREAM))
+                conn.calm.suspect("empty DATA")
+            conn.leftovers.drop(sid, size, bool(flags & END_STREAM))
         elif stream is None and sid not in conn.resets:
             raise ConnectionFault(STREAM_CLOSED, f"DATA on stream {sid}, which is closed")
         return
@@ -124,10 +124,10 @@ def _on_data(conn: Server2Conn, flags: int, sid: int, payload: bytes) -> None:
             raise StreamFault(sid, PROTOCOL_ERROR, "more content than the content-length says")
         content.expect = False
         content.chunks.append(data)
-        if conn.calm.left < conn.calm.most:
-            conn.calm.left += 1
+        if conn.calm.frames.left < conn.calm.frames.most:
+            conn.calm.frames.left += 1
     elif not flags & END_STREAM:
-        conn.suspect("empty DATA")
+        conn.calm.suspect("empty DATA")
     if flags & END_STREAM:
         end_content(stream)
     if content.waiter is not None:
@@ -158,19 +158,19 @@ def _on_continuation(conn: Server2Conn, flags: int, sid: int, payload: bytes) ->
 
 
 def _on_priority(conn: Server2Conn, flags: int, sid: int, payload: bytes) -> None:
-    conn.suspect("PRIORITY")
+    conn.calm.suspect("PRIORITY")
     check_dependency(sid, payload)
 
 
 def _on_reset(conn: Server2Conn, flags: int, sid: int, payload: bytes) -> None:
     stream = _find(conn, sid, "RST_STREAM")
     if stream is None:
-        conn.ending.pop(sid, None)
-        conn.suspect("RST_STREAM of closed streams")
+        conn.leftovers.left.pop(sid, None)
+        conn.calm.suspect("RST_STREAM of closed streams")
         return
     if stream.gone < 0:
         conn.client_reset(stream, word_of(payload))
-        conn.count_reset()
+        conn.calm.count_reset()
 
 
 def _on_settings(conn: Server2Conn, flags: int, sid: int, payload: bytes) -> None:
@@ -179,7 +179,7 @@ def _on_settings(conn: Server2Conn, flags: int, sid: int, payload: bytes) -> Non
             raise ConnectionFault(FRAME_SIZE_ERROR, "an acknowledgment of SETTINGS with content")
         conn.acknowledged()
         return
-    conn.suspect("SETTINGS")
+    conn.calm.suspect("SETTINGS")
     for key, value in parse_settings(payload):
         if key == INITIAL_WINDOW_SIZE:
             _change_windows(conn, value)
@@ -205,7 +205,7 @@ def _on_push_promise(conn: Server2Conn, flags: int, sid: int, payload: bytes) ->
 
 
 def _on_ping(conn: Server2Conn, flags: int, sid: int, payload: bytes) -> None:
-    conn.suspect("PING")
+    conn.calm.suspect("PING")
     if flags & ACK:
         conn.answered(payload)
     else:
@@ -217,13 +217,13 @@ def _on_goaway(conn: Server2Conn, flags: int, sid: int, payload: bytes) -> None:
     text = payload[8:].decode("utf-8", "replace")[:100]
     if code != NO_ERROR:
         conn.server.stage.log.info("h2", f"{conn.peer.host} goes away: code {code:#x} {text!r}")
-    conn.suspect("GOAWAY")
+    conn.calm.suspect("GOAWAY")
 
 
 def _on_window_update(conn: Server2Conn, flags: int, sid: int, payload: bytes) -> None:
     increment = word_of(payload) & LAST_ID
     writer = conn.writer
-    conn.suspect("WINDOW_UPDATE")
+    conn.calm.suspect("WINDOW_UPDATE")
     if not sid:
         if not increment:
             raise ConnectionFault(PROTOCOL_ERROR, "WINDOW_UPDATE of 0")
@@ -246,7 +246,7 @@ def _on_window_update(conn: Server2Conn, flags: int, sid: int, payload: bytes) -
 
 def _on_priority_update(conn: Server2Conn, flags: int, sid: int, payload: bytes) -> None:
     """RFC 9218 §7.1: a new priority of a stream, which may be still to come."""
-    conn.suspect("PRIORITY_UPDATE")
+    conn.calm.suspect("PRIORITY_UPDATE")
     target = word_of(payload) & LAST_ID
     if not target & 1:
         raise ConnectionFault(PROTOCOL_ERROR, f"PRIORITY_UPDATE of stream {target}")

@@ -507,7 +507,7 @@ class Server2Stream:
             elif (
                 self.content is not None
                 and not self.content.complete
-                and not conn.let_end(self, self.content)
+                and not conn.leftovers.take(self, self.content)
             ):
                 # The answer is whole; the rest of the request is not wanted (RFC 9113 §8.1).
                 conn.reset(self, NO_ERROR)
