@@ -49,7 +49,8 @@ class Outcome:
     def __init__(self) -> None:
         self.done = False
         self.answer: dict[str, Any] = {}
-        self.error: CommandError | None = None
+        self.error: CommandError | None = CommandError("the reload that waited already was broken off")
+        """None once it has come to an answer."""
 
 
 def reload(leader: Leader) -> Steps:
@@ -63,6 +64,7 @@ def reload(leader: Leader) -> Steps:
     outcome = leader.next_reload = Outcome()
     try:
         outcome.answer = yield from _reload_in_turn(leader)
+        outcome.error = None
         return outcome.answer
     except CommandError as error:
         outcome.error = error

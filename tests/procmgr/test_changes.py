@@ -76,6 +76,25 @@ def test_reloads_that_wait_are_one(monkeypatch: pytest.MonkeyPatch, failure: Com
     assert [answer for answer, _ in ends] == [None if failure else {"seconds": 1}] * 3
 
 
+def test_a_reload_that_breaks_off_is_nobodys_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    def in_turn(leader: Any) -> Steps:
+        yield until(lambda: True)
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(changes, "_reload_in_turn", in_turn)
+    leader: Any = Leader()
+    first, second = changes.reload(leader), changes.reload(leader)
+    next(first)
+    next(second)
+    wait = next(second)
+    assert isinstance(wait, Until) and not wait.condition()
+    with pytest.raises(RuntimeError):
+        first.send(True)
+    assert wait.condition()
+    with pytest.raises(CommandError, match="was broken off"):
+        second.send(True)
+
+
 def test_process_1_is_not_upgraded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getpid", lambda: 1)
     with pytest.raises(CommandError, match="process 1 cannot be upgraded"):
